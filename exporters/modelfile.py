@@ -1,0 +1,296 @@
+"""The model file: one ONNX that says of itself what it is.
+
+Every stage of edgeport is a function from such a file to a better-known one, so whatever a later
+stage needs travels in ``metadata_props`` under ``edgeport.*``: nobody downstream asks which
+network it was. Values are strings or canonical JSON, so that equal models have equal bytes.
+
+| key                          | value                                                          |
+|------------------------------|----------------------------------------------------------------|
+| ``edgeport.schema``          | version of this table                                          |
+| ``edgeport.variant``         | named configuration of an exporter, ``flashocc-m0``            |
+| ``edgeport.family``          | the exporter that made it, ``flashocc``                        |
+| ``edgeport.task``            | ``occupancy``, ``detection``, ``language``                     |
+| ``edgeport.inputs``/``outputs``/``states`` | lists of the dataclasses below                   |
+| ``edgeport.classes``         | class names in label order                                     |
+| ``edgeport.geometry``        | grid, image size, depth bins, rig hash: what the exporter says |
+| ``edgeport.weights``         | where the weights come from                                    |
+| ``edgeport.tools``           | versions of what wrote the file                                |
+| ``edgeport.quantization``    | added by the quantizer; see ``calibration.quantize``           |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from exporters.errors import UserError
+from exporters.files import sha256_file, written_atomically
+
+if TYPE_CHECKING:
+    import onnx
+
+SCHEMA_VERSION = "1"
+PREFIX = "edgeport."
+
+JSON = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One graph input: what the caller must feed.
+
+    Attributes:
+        name: graph input name.
+        dtype: numpy name, ``uint8``.
+        shape: fixed sizes; a string names a dynamic axis.
+        semantics: ``camera-images``, ``rig-table``, ``points``, ``token-ids``, ``state``, ``tensor``.
+        details: what a reader needs to fill it: layout, colour order, camera order, resize and
+            crop, normalisation, point columns and their units.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    semantics: str = "tensor"
+    details: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One graph output: what the caller gets.
+
+    Attributes:
+        semantics: ``occupancy-labels``, ``occupancy-logits``, ``boxes``, ``logits``, ``state``, ``tensor``.
+        details: axis names and units, value of the free class, voxel size.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    semantics: str = "tensor"
+    details: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """An output that becomes an input of the next sample of a sequence (history, KV cache).
+
+    Attributes:
+        reset: ``zeros``, ``repeat-current``: how the input is filled where a sequence starts.
+    """
+
+    output: str
+    input: str
+    reset: Literal["zeros", "repeat-current"] = "zeros"
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where the weights come from; random weights are recorded, and stated beside every number.
+
+    Attributes:
+        kind: ``checkpoint`` or ``random``.
+        sha256: of the checkpoint file; None for random weights.
+        seed: of random weights; None for a checkpoint.
+        licence: of the weights where known, carried along.
+    """
+
+    kind: Literal["checkpoint", "random"]
+    sha256: str | None = None
+    seed: int | None = None
+    licence: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "random":
+            return f"random weights, seed {self.seed}"
+        return f"checkpoint {(self.sha256 or '?')[:12]}"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The self-description of a model file (module docstring has the keys)."""
+
+    variant: str
+    family: str
+    task: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    weights: WeightsSource
+    classes: tuple[str, ...] = ()
+    states: tuple[StateSpec, ...] = ()
+    geometry: JSON = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    quantization: JSON | None = None
+
+    def input(self, name: str) -> InputSpec:
+        return _named(self.inputs, name, "input")
+
+    def output(self, name: str) -> OutputSpec:
+        return _named(self.outputs, name, "output")
+
+    def with_quantization(self, quantization: JSON) -> ModelSpec:
+        return replace(self, quantization=quantization)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Keys and values for ``metadata_props``, in a fixed order."""
+        values = asdict(self)
+        if self.quantization is None:
+            del values["quantization"]
+        pairs = {PREFIX + "schema": SCHEMA_VERSION}
+        for key in sorted(values):
+            value = values[key]
+            pairs[PREFIX + key] = value if isinstance(value, str) else canonical_json(value)
+        return pairs
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelSpec | None:
+        """The description that ``metadata`` holds, or None for an ONNX from elsewhere.
+
+        Raises:
+            UserError: the keys are there but damaged, or written by a newer edgeport.
+        """
+        schema = metadata.get(PREFIX + "schema")
+        if schema is None:
+            return None
+        if schema != SCHEMA_VERSION:
+            raise UserError(
+                f"the model file has self-description version {schema}, "
+                f"this edgeport reads {SCHEMA_VERSION}",
+                fix="Export the model again, or install the edgeport that wrote it",
+            )
+        try:
+            return cls._parse(metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the model file's self-description is damaged: {error!r}",
+                fix="Export the model again",
+            ) from error
+
+    @classmethod
+    def _parse(cls, metadata: Mapping[str, str]) -> ModelSpec:
+        def load(key: str, default: str = "{}") -> Any:
+            return json.loads(metadata.get(PREFIX + key, default))
+
+        def io(items: list[dict[str, Any]], kind: type[Any]) -> tuple[Any, ...]:
+            return tuple(kind(**{**item, "shape": tuple(item["shape"])}) for item in items)
+
+        return cls(
+            variant=metadata[PREFIX + "variant"],
+            family=metadata[PREFIX + "family"],
+            task=metadata[PREFIX + "task"],
+            inputs=io(load("inputs", "[]"), InputSpec),
+            outputs=io(load("outputs", "[]"), OutputSpec),
+            weights=WeightsSource(**load("weights")),
+            classes=tuple(load("classes", "[]")),
+            states=tuple(StateSpec(**state) for state in load("states", "[]")),
+            geometry=load("geometry"),
+            tools=load("tools"),
+            quantization=load("quantization", "null"),
+        )
+
+
+class ModelFile:
+    """A model file on disk. Opening checks that it is ONNX; the graph is read when first asked for.
+
+    Raises:
+        UserError: no such file, truncated, not ONNX, or a damaged self-description.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"no model file at {self.path}", fix="Check the path, or run: edgeport export")
+
+    @cached_property
+    def proto(self) -> onnx.ModelProto:
+        """The graph with its weights (external data included)."""
+        return load_proto(self.path)
+
+    @cached_property
+    def spec(self) -> ModelSpec | None:
+        """The self-description, or None for an ONNX from elsewhere."""
+        return read_spec(self.proto)
+
+    @cached_property
+    def sha256(self) -> str:
+        return sha256_file(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def require_spec(self) -> ModelSpec:
+        if self.spec is None:
+            raise UserError(
+                f"{self.path} carries no edgeport self-description",
+                fix="Export it with: edgeport export VARIANT -o model.onnx",
+            )
+        return self.spec
+
+
+def load_proto(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file; a truncated or foreign one is a UserError, never a protobuf traceback."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load(path)
+    except (DecodeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is not a readable ONNX file: {error}",
+            fix="It may be truncated or of another format; export or copy it again",
+        ) from error
+    if not proto.graph.node:
+        raise UserError(f"{path} holds no graph", fix="It may be truncated; export or copy it again")
+    return proto
+
+
+def read_spec(proto: onnx.ModelProto) -> ModelSpec | None:
+    return ModelSpec.from_metadata({prop.key: prop.value for prop in proto.metadata_props})
+
+
+def write_spec(proto: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Replace the ``edgeport.*`` keys of ``proto`` by ``spec``; other keys stay."""
+    kept = [(p.key, p.value) for p in proto.metadata_props if not p.key.startswith(PREFIX)]
+    del proto.metadata_props[:]
+    for key, value in [*kept, *spec.to_metadata().items()]:
+        proto.metadata_props.add(key=key, value=value)
+
+
+def save_model(
+    proto: onnx.ModelProto,
+    path: Path,
+    *,
+    spec: ModelSpec | None = None,
+    overwrite: bool = False,
+) -> ModelFile:
+    """Check ``proto`` and write it atomically, with deterministic bytes.
+
+    Raises:
+        UserError: ``path`` exists and ``overwrite`` is false.
+        onnx.checker.ValidationError: the graph is invalid, which is our bug.
+    """
+    import onnx
+
+    if spec is not None:
+        write_spec(proto, spec)
+    onnx.checker.check_model(proto, full_check=False)
+    with written_atomically(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    return ModelFile(path)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _named(items: tuple[Any, ...], name: str, kind: str) -> Any:
+    for item in items:
+        if item.name == name:
+            return item
+    raise UserError(f"the model has no {kind} {name!r}", fix=f"It has {[i.name for i in items]}")
