@@ -15,6 +15,7 @@ network it was. Values are strings or canonical JSON, so that equal models have 
 | ``edgeport.geometry``        | grid, image size, depth bins, rig hash: what the exporter says |
 | ``edgeport.weights``         | where the weights come from                                    |
 | ``edgeport.tools``           | versions of what wrote the file                                |
+| ``edgeport.keep_float``      | node name prefixes that stay float unless asked, with reasons  |
 | ``edgeport.quantization``    | added by the quantizer; see ``calibration.quantize``           |
 """
 
@@ -112,7 +113,12 @@ class WeightsSource:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The self-description of a model file (module docstring has the keys)."""
+    """The self-description of a model file (module docstring has the keys).
+
+    Attributes:
+        keep_float: node name prefix to the reason why the quantizer leaves those nodes in float
+            unless asked, ``{"head/predicter.2": "class logits: ..."}``.
+    """
 
     variant: str
     family: str
@@ -124,6 +130,7 @@ class ModelSpec:
     states: tuple[StateSpec, ...] = ()
     geometry: JSON = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    keep_float: Mapping[str, str] = field(default_factory=dict)
     quantization: JSON | None = None
 
     def input(self, name: str) -> InputSpec:
@@ -189,6 +196,7 @@ class ModelSpec:
             states=tuple(StateSpec(**state) for state in load("states", "[]")),
             geometry=load("geometry"),
             tools=load("tools"),
+            keep_float=load("keep_float"),
             quantization=load("quantization", "null"),
         )
 
