@@ -1,0 +1,55 @@
+# Two commands from a bare clone:  make demo   (the main job)   make test   (the tests)
+# Everything happens in .venv; PYTHON chooses the interpreter, EDGEPORT_DATA the real sensor data.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUNDLE ?= demo-bundle
+TORCH := torch==2.13.0
+
+# Real, non-redistributable samples are used by tests where they lie beside the checkout.
+SHARED_DATA := $(abspath ../shared/data)
+EDGEPORT_DATA ?= $(if $(wildcard $(SHARED_DATA)/README.md),$(SHARED_DATA))
+export EDGEPORT_DATA
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench constraints clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## make .venv with pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+demo: install ## export, quantize, build, benchmark, verify FlashOcc; prints where the report is
+	$(BIN)/edgeport run examples/demo.yaml -o $(BUNDLE) --overwrite
+
+test: install ## run the tests
+	$(BIN)/pytest
+
+lint: install ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## FP32 against INT8 on this CPU, M0 and M1, interleaved
+	$(BIN)/python benchmarks/flashocc_cpu.py
+
+constraints: install ## resolve pyproject.toml again into constraints.txt
+	$(BIN)/pip install --quiet uv
+	echo "$(TORCH)" | $(BIN)/uv pip compile pyproject.toml --universal --all-extras \
+	  --python-version 3.10 --no-header --no-annotate --constraint - 2>/dev/null \
+	  | grep -vE '^(nvidia-|cuda-|triton|edgeport)' > $(VENV)/constraints.txt
+	head -2 constraints.txt | cat - $(VENV)/constraints.txt > $(VENV)/constraints.new
+	mv $(VENV)/constraints.new constraints.txt
+
+clean: ## remove the environment and the demo's bundle
+	rm -rf $(VENV) $(BUNDLE)
