@@ -1,0 +1,31 @@
+"""Lift and splat: one 1x1 convolution predicts depth and context, pooling moves them to the BEV.
+
+Channels ``[0, D)`` of the convolution become depth probabilities by a softmax, the following ones
+are context features without any activation (LSS, arXiv:2008.05711; BEVPoolv2, arXiv:2211.17111).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LSSViewTransformer(nn.Module):
+    """``[N, inputs, fH, fW]`` to ``[1, context, ny, nx]``.
+
+    Attributes:
+        pooling: ``(depth, context, *tables) -> bev``; it has no parameters, so it is no part of
+            a checkpoint and can be exchanged when the rig changes.
+    """
+
+    def __init__(self, inputs: int, depth_bins: int, context: int, pooling: nn.Module) -> None:
+        super().__init__()
+        self.depth_bins = depth_bins
+        self.depth_net = nn.Conv2d(inputs, depth_bins + context, 1)
+        self.depth_softmax = nn.Softmax(dim=1)
+        self.pooling = pooling
+
+    def forward(self, features: Tensor, *tables: Tensor) -> Tensor:
+        both = self.depth_net(features)
+        depth = self.depth_softmax(both[:, : self.depth_bins])
+        bev: Tensor = self.pooling(depth, both[:, self.depth_bins :], *tables)
+        return bev
