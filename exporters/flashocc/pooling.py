@@ -25,57 +25,45 @@ or a fisheye lens multiplies the groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.errors import UserError
-from exporters.flashocc.geometry import Grid
+from exporters.flashocc.capacity import (
+    Capacity,
+    bucket_sizes,
+    edges_up_to,
+    fill_buckets,
+    table_names,
+    too_many_groups,
+    too_many_sums,
+)
+from exporters.flashocc.geometry import Grid, View, cell_indices
+from exporters.flashocc.rig import Matrix, Rig
+
+__all__ = [
+    "BucketTables",
+    "Capacity",
+    "ColumnTables",
+    "PoolTables",
+    "bucket_tables",
+    "choose_tables",
+    "column_tables",
+    "room_for",
+    "table_names",
+]
 
 Int32 = NDArray[np.int32]
 Index = NDArray[np.intp]
 
-_GROUP_EDGES = (2, 4, 16)
-"""Most cells of an upright rig hold one group, few more than four; then by factors of four."""
 _POINT_EDGES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Padding stays near a tenth of the points."""
 _CHANNELS = 64
 """Context channels that the cost estimate assumes; the choice depends on them only weakly."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Sizes of the column form's tables.
-
-    Attributes:
-        groups: per image column.
-        buckets: ``(K, n)``: n cells may be the sum of up to K groups each; K ascending.
-    """
-
-    groups: int
-    buckets: tuple[tuple[int, int], ...]
-
-    def with_headroom(self, factor: float = 1.3) -> Capacity:
-        """Room for another rig of the same kind: sizes times ``factor``, in steps of eight.
-
-        A bucket for cells of up to 64 groups is always there, since the maximum varies most.
-        """
-        cells = dict.fromkeys((*_GROUP_EDGES, 64), 0)
-        for width, count in self.buckets:
-            edge = _edges(_GROUP_EDGES, width)[-1]
-            cells[edge] = cells.get(edge, 0) + count
-        buckets = tuple((k, _round_up(n * factor + 16)) for k, n in sorted(cells.items()))
-        return Capacity(_round_up(self.groups * factor), buckets)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"groups": self.groups, "buckets": [list(bucket) for bucket in self.buckets]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Capacity:
-        return cls(int(data["groups"]), tuple((int(k), int(n)) for k, n in data["buckets"]))
 
 
 @dataclass(frozen=True)
@@ -141,11 +129,6 @@ class BucketTables:
 PoolTables = ColumnTables | BucketTables
 
 
-def table_names(capacity: Capacity) -> tuple[str, ...]:
-    """Names of the model inputs that carry tables of this capacity."""
-    return ("rig_rows", "rig_mask", "rig_cells", *(f"rig_sum{k}" for k, _ in capacity.buckets))
-
-
 def choose_tables(cells: Int32, grid: Grid, cameras: Sequence[str] = ()) -> PoolTables:
     """The column form, unless its padding costs more than the bucket form.
 
@@ -191,7 +174,7 @@ def column_tables(
     needed = int(per_column.max()) + int(per_column.min() == per_column.max())  # one stays spare
     groups = capacity.groups if capacity else needed
     if needed > groups:
-        raise _too_many_groups(_camera(int(per_column.argmax()) // width, cameras), needed, groups)
+        raise too_many_groups(int(per_column.argmax()) // width, cameras, needed, groups)
     row = column * groups + np.arange(len(column)) - (np.cumsum(per_column) - per_column)[column]
 
     rows = np.zeros(count * width * groups, np.int32)
@@ -203,13 +186,13 @@ def column_tables(
 
     runs = _Runs.of(cell)
     row = np.append(row[runs.order], zero).astype(np.int32)
-    required = Capacity(needed, _bucket_sizes(runs.length))
+    required = Capacity(needed, bucket_sizes(runs.length))
     buckets = capacity.buckets if capacity else required.buckets
-    members, left = _fill_buckets(runs.length, buckets)
+    members, left = fill_buckets(runs.length, buckets)
     if len(left):
         crowded = np.concatenate([row[:-1][runs.start[i] :][: runs.length[i]] for i in left])
         worst = int(np.bincount(crowded // (groups * width)).argmax())
-        raise _too_many_sums(_camera(worst, cameras), len(left), int(runs.length[left].max()))
+        raise too_many_sums(worst, cameras, len(left), int(runs.length[left].max()))
     table, sums = _second_stage(runs, row, grid.cells, len(rows), buckets, members)
     frustum = (count, bins, height, width)
     return ColumnTables(frustum, (grid.ny, grid.nx), rows, mask, table, sums, required)
@@ -228,7 +211,7 @@ def bucket_tables(cells: Int32, grid: Grid) -> BucketTables:
     context: list[Int32] = []
     table = np.zeros(grid.cells, np.int32)
     shortest, last = 1, 1
-    for edge in _edges(_POINT_EDGES, int(runs.length.max(initial=0))):
+    for edge in edges_up_to(_POINT_EDGES, int(runs.length.max(initial=0))):
         member = np.flatnonzero((runs.length >= shortest) & (runs.length <= edge))
         shortest = edge + 1
         if depth and not len(member):
@@ -242,6 +225,28 @@ def bucket_tables(cells: Int32, grid: Grid) -> BucketTables:
         last += len(member)
     frustum = (count, bins, height, width)
     return BucketTables(frustum, (grid.ny, grid.nx), tuple(depth), tuple(context), table)
+
+
+def room_for(rig: Rig, view: View, grid: Grid, tilt_deg: float = 2.0) -> Capacity:
+    """Capacity for rigs of this kind: every camera rolled and pitched by up to ``tilt_deg``.
+
+    Tables of a perfectly upright rig are the smallest there are; real cameras are mounted a
+    degree or two off and need up to twice as many groups.
+    """
+    needs = []
+    for roll, pitch in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        tilt = _tilt(math.radians(roll * tilt_deg), math.radians(pitch * tilt_deg))
+        tilted = Rig(tuple(replace(c, sensor2ego=c.sensor2ego @ tilt) for c in rig.cameras))
+        needs.append(column_tables(cell_indices(tilted, view, grid), grid).required)
+    return Capacity.covering(needs)
+
+
+def _tilt(roll: float, pitch: float) -> Matrix:
+    """4x4 rotation about the camera's own z and x axes, radians."""
+    a, b, c, d = math.cos(roll), math.sin(roll), math.cos(pitch), math.sin(pitch)
+    tilt = np.eye(4)
+    tilt[:3, :3] = np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ [[1, 0, 0], [0, c, -d], [0, d, c]]
+    return tilt
 
 
 @dataclass(frozen=True)
@@ -282,19 +287,6 @@ def _groups(by_column: Int32) -> tuple[Index, Int32]:
     return np.nonzero(new)[0], ordered[new]
 
 
-def _fill_buckets(length: Index, buckets: Sequence[tuple[int, int]]) -> tuple[list[Index], Index]:
-    """Which cells of several groups each bucket takes, and those that found no room.
-
-    A cell may stand in any bucket wide enough, so filling the narrowest first wastes no room.
-    """
-    waiting = np.flatnonzero(length > 1)
-    members = []
-    for width, room in buckets:
-        members.append(waiting[length[waiting] <= width][:room])
-        waiting = np.setdiff1d(waiting, members[-1], assume_unique=True)
-    return members, waiting
-
-
 def _second_stage(
     runs: _Runs,
     row: Int32,
@@ -317,31 +309,6 @@ def _second_stage(
     return table, tuple(sums)
 
 
-def _bucket_sizes(length: Index) -> tuple[tuple[int, int], ...]:
-    """The smallest buckets for cells of ``length`` groups each."""
-    sizes = []
-    shortest = 2
-    for edge in _edges(_GROUP_EDGES, int(length.max(initial=0))):
-        member = length[(length >= shortest) & (length <= edge)]
-        shortest = edge + 1
-        if len(member):
-            sizes.append((int(member.max()), len(member)))
-    return tuple(sizes)
-
-
-def _edges(edges: tuple[int, ...], largest: int) -> list[int]:
-    """``edges`` up to the first that holds ``largest``, continued by factors of four."""
-    result = [edges[0]]
-    while result[-1] < largest:
-        position = len(result)
-        result.append(edges[position] if position < len(edges) else result[-1] * 4)
-    return result
-
-
-def _round_up(size: float) -> int:
-    return int(-(-size // 8)) * 8
-
-
 def _column_cost(tables: ColumnTables) -> int:
     """Numbers moved: depth gathered and masked, group rows, rows gathered for the sums."""
     group_rows = tables.mask.size * 2 + len(tables.rows) * _CHANNELS
@@ -351,24 +318,3 @@ def _column_cost(tables: ColumnTables) -> int:
 def _bucket_cost(tables: BucketTables) -> int:
     """Numbers moved: one depth and one context row per padded point."""
     return sum(table.size for table in tables.depth) * (_CHANNELS + 1)
-
-
-def _too_many_groups(camera: str, needed: int, capacity: int) -> UserError:
-    return UserError(
-        f"{camera} needs {needed} groups in one image column, the model has room for {capacity}",
-        fix="Check that camera's roll and calibration, export with a larger --capacity, "
-        "or bake this rig in with: edgeport export --rig rig.json",
-    )
-
-
-def _too_many_sums(camera: str, cells: int, groups: int) -> UserError:
-    return UserError(
-        f"{camera} crowds {cells} BEV cells with up to {groups} groups each, "
-        "for which the model's tables have no room",
-        fix="Check that camera's calibration, export with a larger --capacity, "
-        "or bake this rig in with: edgeport export --rig rig.json",
-    )
-
-
-def _camera(index: int, names: Sequence[str]) -> str:
-    return f"camera {names[index] if index < len(names) else index}"
