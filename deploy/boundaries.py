@@ -1,0 +1,274 @@
+"""Error at the quantization boundaries of a Q/DQ model, without breaking its integer kernels.
+
+A runtime fuses ``DequantizeLinear → Conv → QuantizeLinear`` into one integer kernel. Making the
+float tensor between them an output would forbid that fusion, and one would measure another program
+than the one that is shipped. So the *integer* output of each QuantizeLinear is made a graph output,
+where it exists anyway, and dequantized here:
+
+    x' = (q - zero point) * scale
+
+This is compared with the tensor of the same name in the float model. The number of integer
+kernels with and without the extra outputs is read from ONNX Runtime's optimized graph and kept in
+the result: if they differed, the comparison would not be of what is shipped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.samples.base import Samples, inputs_of
+from deploy.metrics.tensors import ErrorAccumulator, TensorError
+from deploy.sessions import open_session
+from exporters.errors import UserError
+from exporters.files import write_bytes
+from exporters.modelfile import ModelFile
+from runtimes.base import Progress
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+
+_CHUNK_BYTES = 256 << 20  # float tensors of one pass over the samples
+_INTEGER_KERNELS = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "QAttention", "DynamicQ")
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One place where the candidate turns a float tensor into integers.
+
+    Attributes:
+        tensor: the float tensor's name, the same in both models.
+        node, op_type: what produces it; ``input`` for a graph input.
+        quantized: name of the integer tensor.
+        axis: of ``scale`` in the tensor; None for one scale.
+    """
+
+    tensor: str
+    node: str
+    op_type: str
+    quantized: str
+    scale: Array
+    zero_point: Array
+    axis: int | None
+
+    def dequantize(self, values: Array) -> Array:
+        """Integers to float64."""
+        shape = [1] * values.ndim
+        if self.axis is not None and self.scale.size > 1:
+            shape[self.axis] = -1
+        zero_point = self.zero_point.astype(np.float64).reshape(shape)
+        scale = self.scale.astype(np.float64).reshape(shape)
+        return (values.astype(np.float64) - zero_point) * scale
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The error of one boundary over all samples."""
+
+    tensor: str
+    node: str
+    op_type: str
+    error: TensorError
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """Errors in graph order.
+
+    Attributes:
+        absent: boundaries whose tensor the reference does not have, hence not compared.
+        integer_kernels: of the candidate as it is shipped, by operator.
+        observed_kernels: of the candidate with the extra outputs; must be the same.
+    """
+
+    layers: tuple[LayerError, ...]
+    absent: tuple[str, ...]
+    integer_kernels: Mapping[str, int]
+    observed_kernels: Mapping[str, int]
+
+    @property
+    def worst_first(self) -> list[LayerError]:
+        return sorted(self.layers, key=lambda layer: layer.error.sqnr_db)
+
+
+def compare_layers(
+    reference: Path,
+    candidate: Path,
+    samples: Samples,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> LayerComparison:
+    """Compare a Q/DQ model with its float model at every activation that is quantized.
+
+    Raises:
+        UserError: the candidate holds no QuantizeLinear of an activation, or shares no tensor
+            with the reference.
+    """
+    float_model, integer_model = ModelFile(reference).proto, ModelFile(candidate).proto
+    boundaries = find_boundaries(integer_model)
+    if not boundaries:
+        raise UserError(
+            f"{candidate} quantizes no activation, so there are no boundaries to compare at",
+            fix="Give a file that edgeport quantize wrote, or leave out --layers",
+        )
+    known = {output for node in float_model.graph.node for output in node.output}
+    known |= {value.name for value in float_model.graph.input}
+    shared = [boundary for boundary in boundaries if boundary.tensor in known]
+    if not shared:
+        raise UserError(
+            f"{reference} has none of the tensors that {candidate} quantizes",
+            fix="Give the float model that it was quantized from",
+        )
+    with tempfile.TemporaryDirectory(prefix="edgeport-layers-") as folder:
+        comparison = _Comparison(float_model, integer_model, Path(folder), samples, threads)
+        layers = comparison.run(shared, progress)
+        observed = comparison.observed_kernels(shared)
+    return LayerComparison(
+        layers=tuple(layers),
+        absent=tuple(boundary.tensor for boundary in boundaries if boundary.tensor not in known),
+        integer_kernels=integer_kernels(candidate),
+        observed_kernels=observed,
+    )
+
+
+def find_boundaries(model: onnx.ModelProto) -> list[Boundary]:
+    """Every activation that goes through QuantizeLinear, in graph order, each once."""
+    from onnx.numpy_helper import to_array
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, Boundary] = {}
+    for node in model.graph.node:
+        tensor = node.input[0] if node.input else ""
+        if node.op_type != "QuantizeLinear" or tensor in constants or tensor in found:
+            continue
+        if node.input[1] not in constants:
+            continue  # a scale that is computed at run time: dynamic quantization
+        scale = to_array(constants[node.input[1]])
+        has_zero_point = len(node.input) > 2 and node.input[2] in constants
+        zero_point = to_array(constants[node.input[2]]) if has_zero_point else np.zeros(1, np.uint8)
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        producer = producers.get(tensor)
+        found[tensor] = Boundary(
+            tensor=tensor,
+            node=producer.name if producer is not None else tensor,
+            op_type=producer.op_type if producer is not None else "input",
+            quantized=node.output[0],
+            scale=scale,
+            zero_point=zero_point,
+            axis=axis if scale.size > 1 else None,
+        )
+    return list(found.values())
+
+
+def integer_kernels(path: Path) -> dict[str, int]:
+    """Integer kernels by operator, from the graph as ONNX Runtime optimizes it."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the optimized file fits this machine only
+    with tempfile.TemporaryDirectory(prefix="edgeport-optimized-") as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+    types = Counter(node.op_type for node in graph.node)
+    return {op: types[op] for op in sorted(types) if op.startswith(_INTEGER_KERNELS)}
+
+
+class _Comparison:
+    """Runs both models with extra outputs, a chunk of boundaries at a time to bound memory."""
+
+    def __init__(
+        self,
+        float_model: onnx.ModelProto,
+        integer_model: onnx.ModelProto,
+        folder: Path,
+        samples: Samples,
+        threads: int | None,
+    ) -> None:
+        self._models = {"reference": float_model, "candidate": integer_model}
+        self._folder = folder
+        self._samples = samples
+        self._threads = threads
+
+    def run(
+        self, boundaries: Sequence[Boundary], progress: Progress | None
+    ) -> Iterator[LayerError]:
+        done, total = 0, len(boundaries) * len(self._samples)
+        for chunk in _chunks(boundaries, _tensor_bytes(self._models["reference"])):
+            reference = self._with_outputs("reference", [b.tensor for b in chunk])
+            candidate = self._with_outputs("candidate", [b.quantized for b in chunk])
+            errors = [ErrorAccumulator() for _ in chunk]
+            with (
+                open_session(reference, threads=self._threads) as float_session,
+                open_session(candidate, threads=self._threads) as integer_session,
+            ):
+                for sample in self._samples:
+                    feeds = inputs_of(sample)
+                    floats = {**feeds, **float_session.run(feeds)}
+                    integers = integer_session.run(feeds)
+                    for boundary, error in zip(chunk, errors, strict=True):
+                        values = boundary.dequantize(integers[boundary.quantized])
+                        error.update(floats[boundary.tensor], values)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress("layers", done, total)
+            for boundary, error in zip(chunk, errors, strict=True):
+                yield LayerError(boundary.tensor, boundary.node, boundary.op_type, error.result())
+
+    def observed_kernels(self, boundaries: Sequence[Boundary]) -> dict[str, int]:
+        names = [boundary.quantized for boundary in boundaries]
+        return integer_kernels(self._with_outputs("candidate", names))
+
+    def _with_outputs(self, role: str, names: Sequence[str]) -> Path:
+        """The model with ``names`` as further outputs, as a file that lives as long as we do."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._models[role])
+        taken = {value.name for value in [*model.graph.output, *model.graph.input]}
+        for name in names:
+            if name not in taken:
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+        path = self._folder / f"{role}.onnx"
+        write_bytes(path, model.SerializeToString(), overwrite=True)
+        return path
+
+
+def _chunks(boundaries: Sequence[Boundary], sizes: Mapping[str, int]) -> Iterator[list[Boundary]]:
+    """Runs of boundaries whose float tensors fit into ``_CHUNK_BYTES`` together."""
+    chunk: list[Boundary] = []
+    filled = 0
+    for boundary in boundaries:
+        size = sizes.get(boundary.tensor, _CHUNK_BYTES // 4)
+        if chunk and filled + size > _CHUNK_BYTES:
+            yield chunk
+            chunk, filled = [], 0
+        chunk.append(boundary)
+        filled += size
+    if chunk:
+        yield chunk
+
+
+def _tensor_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    """Bytes of every tensor whose shape can be inferred, as float32."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    graph = inferred.graph
+    return {
+        value.name: 4
+        * int(np.prod([max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim]))
+        for value in [*graph.value_info, *graph.input, *graph.output]
+    }

@@ -1,0 +1,86 @@
+"""Checks against thresholds, and what they add up to: pass, fail or no evidence (= fail).
+
+A value that could not be measured never passes: a check without a value has ``ok`` None and the
+verdict is then "no evidence", which ends in the same exit code as "fail".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deploy.console import plain
+from exporters.errors import EXIT_OK, EXIT_VERDICT_FAIL
+
+Comparator = Literal[">=", "<="]
+Status = Literal["pass", "fail", "no evidence"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One value against one threshold.
+
+    Attributes:
+        ok: None where there was nothing to judge; ``note`` then says why.
+    """
+
+    name: str
+    value: float | None
+    threshold: float
+    comparison: Comparator
+    unit: str = ""
+    ok: bool | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.ok is None:
+            return f"{self.name}: no evidence ({self.note})"
+        word = "ok" if self.ok else "missed"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name} {self.value:.4g} {self.comparison} {self.threshold:g}{unit}: {word}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a set of checks adds up to."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def status(self) -> Status:
+        if any(check.ok is False for check in self.checks):
+            return "fail"
+        if not self.checks or any(check.ok is None for check in self.checks):
+            return "no evidence"
+        return "pass"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_OK if self.status == "pass" else EXIT_VERDICT_FAIL
+
+    def to_json(self) -> dict[str, Any]:
+        return {"status": self.status, "checks": plain(self.checks)}
+
+
+def judge(
+    name: str,
+    value: float | None,
+    comparison: Comparator,
+    threshold: float,
+    *,
+    unit: str = "",
+    note: str = "",
+) -> Check:
+    """Check ``value``; None or NaN is no evidence, ``note`` should then say why."""
+    if value is None or math.isnan(value):
+        return Check(name, None, threshold, comparison, unit, None, note or "nothing was measured")
+    ok = value >= threshold if comparison == ">=" else value <= threshold
+    if math.isinf(value):
+        note = note or ("an exact copy" if value > 0 else "nothing of the signal is left")
+    return Check(name, value, threshold, comparison, unit, ok, note)
+
+
+def combine(verdicts: Iterable[Verdict]) -> Verdict:
+    return Verdict(tuple(check for verdict in verdicts for check in verdict.checks))
