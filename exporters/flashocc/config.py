@@ -112,10 +112,9 @@ class Config:
         """Height slices times classes."""
         return self.grid.nz_out * len(self.classes)
 
-    def to_json(self) -> dict[str, Any]:
+    def network_json(self) -> dict[str, Any]:
+        """Widths of the layers; view, grid and classes are described elsewhere."""
         return {
-            "view": self.view.to_json(),
-            "grid": self.grid.to_json(),
             "backbone": {"stem": self.backbone.stem, "blocks": list(self.backbone.blocks)},
             "neck": self.neck,
             "context": self.context,

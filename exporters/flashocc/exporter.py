@@ -1,0 +1,175 @@
+"""Checkpoint to model file: the steps of a FlashOcc export, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exporters.checkpoints import MappingReport, load_strict
+from exporters.errors import EdgeportError
+from exporters.files import require_writable
+from exporters.flashocc.agreement import compare
+from exporters.flashocc.config import Config
+from exporters.flashocc.describe import describe
+from exporters.flashocc.geometry import cell_indices
+from exporters.flashocc.inference import InferenceModel, InputKind
+from exporters.flashocc.model import FlashOcc
+from exporters.flashocc.options import ExportOptions
+from exporters.flashocc.pooling import Capacity, choose_tables, column_tables, room_for
+from exporters.flashocc.pooling_torch import TablePooling, make_pooling
+from exporters.flashocc.preprocess import normalise
+from exporters.flashocc.random_weights import generated_images, initialise
+from exporters.flashocc.rig import Rig
+from exporters.flashocc.weights import Source, find_source
+from exporters.modelfile import save_model
+from exporters.trace import trace
+from exporters.variants import ExportResult, Progress
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a rig enters the graph.
+
+    Attributes:
+        pooling: torch module with the tables baked in, or waiting for them.
+        tables: values of the rig inputs for ``rig``; empty where it is baked in.
+        capacity: sizes of the rig inputs; None where the rig is baked in.
+        reason: which form pooling took and why.
+    """
+
+    rig: Rig
+    pooling: nn.Module
+    tables: Mapping[str, Array]
+    capacity: Capacity | None
+    reason: str
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.from_numpy(table) for table in self.tables.values())
+
+
+def export(
+    variant: str, output: Path, *, progress: Progress | None = None, **options: Any
+) -> ExportResult:
+    """Write a FlashOcc model file; see ``exporters.flashocc.export``."""
+    chosen = ExportOptions.parse(options)
+    require_writable(output, overwrite=chosen.overwrite)
+    steps = _Steps(progress)
+    with steps.step("read"):
+        source = find_source(variant, chosen)
+    with steps.step("geometry"):
+        geometry = make_geometry(source.config, chosen)
+    with steps.step("weights"):
+        network, mapping = build_network(source, geometry)
+        samples = list(chosen.samples or [generated_sample(source.config, geometry, chosen)])
+    with steps.step("trace"):
+        kind = cast("InputKind", chosen.input)
+        model = InferenceModel(network, inputs=kind, logits=chosen.logits)
+        inputs = {name: torch.from_numpy(np.array(value)) for name, value in samples[0].items()}
+        proto = trace(model, inputs, ["logits" if chosen.logits else "labels"])
+    with steps.step("compare"):
+        agreement = compare(network, proto, samples)
+        if not agreement.holds:
+            raise EdgeportError(f"the exported graph does not agree with PyTorch: {agreement}")
+    with steps.step("write"):
+        spec = describe(
+            source.variant,
+            source.config,
+            geometry.rig,
+            chosen,
+            source.origin,
+            tables=geometry.tables,
+            capacity=geometry.capacity,
+            pooling=geometry.reason,
+        )
+        file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
+    report = {
+        "variant": source.variant,
+        "weights": str(source.origin),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "checkpoint": mapping.to_json() if mapping else None,
+        "pooling": geometry.reason,
+        "agreement": agreement.to_json(),
+        "notes": _notes(source, chosen, mapping),
+        "seconds": steps.seconds,
+    }
+    return ExportResult(file, report)
+
+
+def make_geometry(config: Config, options: ExportOptions) -> Geometry:
+    """Tables of the chosen rig, baked into a pooling module or to be fed to it."""
+    rig = options.given_rig
+    cells = cell_indices(rig, config.view, config.grid)
+    if not options.takes_rig:
+        tables = choose_tables(cells, config.grid, rig.names)
+        return Geometry(rig, make_pooling(tables), {}, None, tables.reason)
+    capacity = room_for(rig, config.view, config.grid)
+    fed = column_tables(cells, config.grid, capacity, rig.names).named()
+    pooling = TablePooling(capacity, (config.grid.ny, config.grid.nx))
+    reason = f"column form with tables as inputs: room for {capacity.groups} groups an image column"
+    return Geometry(rig, pooling, fed, capacity, reason)
+
+
+def build_network(source: Source, geometry: Geometry) -> tuple[FlashOcc, MappingReport | None]:
+    """The trained network in eval mode, and what became of the checkpoint's keys."""
+    network = FlashOcc(source.config, geometry.pooling).eval()
+    if source.named is not None:
+        return network, load_strict(network, source.named)
+    initialise(
+        network,
+        source.config,
+        cameras=len(geometry.rig),
+        seed=source.seed,
+        tables=geometry.tensors,
+    )
+    return network, None
+
+
+def generated_sample(config: Config, geometry: Geometry, options: ExportOptions) -> dict[str, Array]:
+    """Inputs of the model from seeded generated images (other ones than random weights saw)."""
+    size = config.view.image_size
+    images: Array = generated_images(len(geometry.rig), size, options.seed + 1)
+    if options.input == "float":
+        images = normalise(images)
+    return {"images": images, **geometry.tables}
+
+
+def _notes(
+    source: Source, options: ExportOptions, mapping: MappingReport | None
+) -> tuple[str, ...]:
+    """What a person should know before believing a number of this model."""
+    notes = str(mapping).splitlines() if mapping else []
+    if mapping is None:
+        notes.append(f"{source.origin}: labels of this model mean nothing")
+    if options.rig_is_synthetic and not options.takes_rig:
+        notes.append("synthetic rig baked in: for real images export with --rig FILE or --rig input")
+    return tuple(notes)
+
+
+class _Steps:
+    """Reports progress and takes the time, step by step."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        if self._progress:
+            self._progress(name, 0, 1)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        if self._progress:
+            self._progress(name, 1, 1)

@@ -1,0 +1,133 @@
+"""Seeded random weights that behave like trained ones, for when there is no checkpoint.
+
+Kaiming initialisation alone lets activations grow from block to block and gives a constant label
+map. Here one forward pass over generated images sets every scale (layer-sequential unit variance,
+arXiv:1511.06422): BatchNorm takes the statistics that it sees, and convolutions without BatchNorm
+are rescaled to outputs of unit variance. The class bias is then centred so that labels vary across
+the map and most voxels are free, as in real scenes.
+
+Such weights serve tests, timings and error measurements. They know nothing about the world.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from exporters.flashocc.config import Config
+from exporters.flashocc.inference import CameraInput
+from exporters.flashocc.layers import BasicBlock
+from exporters.flashocc.model import FlashOcc
+from exporters.flashocc.resnet import Bottleneck
+
+FREE_SHARE = 0.9
+"""Share of free voxels on the generated images; in real labels it is about 0.97."""
+
+RESIDUAL_GAIN = 0.3
+"""Weight of a residual branch beside its shortcut. Full weight makes a random network chaotic: it
+amplifies rounding a thousandfold, which trained networks do not."""
+
+
+def initialise(
+    network: FlashOcc, config: Config, *, cameras: int, seed: int, tables: tuple[Tensor, ...] = ()
+) -> None:
+    """Set all weights of ``network`` in place; the same seed gives the same weights.
+
+    Equality of bits needs the same PyTorch and CPU arithmetic, since statistics are measured.
+
+    Args:
+        tables: pooling tables where the rig is an input of the network.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.from_numpy(generated_images(cameras, config.view.image_size, seed))
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                _draw(module, generator)
+            elif isinstance(module, Bottleneck | BasicBlock):
+                last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+                last.weight.fill_(RESIDUAL_GAIN)
+        with _measuring(network):
+            logits = network(CameraInput()(images), *tables)
+        _centre_classes(network, config, logits)
+    network.eval()
+
+
+def generated_images(count: int, size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
+    """Images with the spectrum of photographs (power falls with frequency), uint8 ``[N, H, W, 3]``.
+
+    Each is a sum of random blocks, every octave half as large and half as strong as the one before.
+    """
+    height, width = size
+    random = np.random.default_rng(seed)
+    image = np.zeros((count, height, width, 3))
+    block, strength = 64, 64.0
+    while block >= 2:
+        shape = (count, -(-height // block), -(-width // block), 3)
+        grey = random.standard_normal((*shape[:3], 1))
+        coarse = grey + 0.3 * random.standard_normal(shape)
+        fine = coarse.repeat(block, axis=1).repeat(block, axis=2)
+        image += strength * fine[:, :height, :width]
+        block, strength = block // 2, strength / 2
+    return np.clip(image + 112.0, 0, 255).astype(np.uint8)
+
+
+def _draw(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    """Kaiming's rule for ReLU networks: variance 2 / fan-in."""
+    module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()), generator=generator)
+    if module.bias is not None:
+        module.bias.zero_()
+
+
+@contextmanager
+def _measuring(network: FlashOcc) -> Iterator[None]:
+    """While this holds, a forward pass sets the scale of every layer that it reaches."""
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # take the statistics as they are, not a moving average
+            module.train()
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            hooks.append(module.register_forward_hook(_to_unit_variance))  # no BatchNorm follows
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1
+                module.eval()
+
+
+def _to_unit_variance(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
+    positions = output.movedim(1, -1) if output.dim() == 4 and isinstance(module, nn.Conv2d) else output
+    spread = positions.reshape(-1, positions.shape[-1]).var(dim=0).mean()  # over the map, not its mean
+    scale = 1.0 / (math.sqrt(float(spread)) + 1e-12)
+    module.get_parameter("weight").mul_(scale)
+    return output * scale
+
+
+def _centre_classes(network: FlashOcc, config: Config, logits: Tensor) -> None:
+    """Choose the last bias so that no class wins everywhere and ``FREE_SHARE`` of voxels are free.
+
+    Args:
+        logits: ``[nx, ny, nz, classes]`` with the bias at zero.
+    """
+    free = config.free_class
+    bias = -logits.mean(dim=(0, 1))
+    centred = logits + bias
+    others = centred.clone()
+    others[..., free] = -math.inf
+    margin = (others.amax(-1) - centred[..., free]).flatten()
+    bias[:, free] += margin.kthvalue(max(1, round(FREE_SHARE * margin.numel()))).values
+    last = network.occ_head.predicter[-1]
+    last.get_parameter("bias").copy_(bias.flatten())
