@@ -27,7 +27,7 @@ class Evidence(str, Enum):
     """How a claim about a backend is known; shown by doctor, check and the docs."""
 
     EXECUTED = "executed"  # ran here, and its numbers were compared
-    BUILT = "built"  # a real builder made an engine; nothing ran
+    BUILT = "built"  # a real parser or builder took it or refused it; nothing ran
     NAME_CHECKED = "name-checked"  # every API name occurs in that version's bindings
     WRITTEN = "written"  # code or table row from documentation; nobody ran it
 
@@ -88,6 +88,20 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a session or an engine.
+
+    Attributes:
+        dtype: numpy name; ``bfloat16`` and ``float8_e4m3fn`` where numpy has none.
+        shape: fixed sizes; a string names a dynamic axis.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
 class Passport:
     """What an engine says of itself: the sidecar ``ENGINE.passport.json``.
 
@@ -97,7 +111,10 @@ class Passport:
         model_sha256: of the model file it was built from.
         engine_sha256, size_bytes: of the engine itself.
         build_s: wall-clock seconds.
-        log: what the builder reported (weights, activation and scratch memory in bytes).
+        target: key of ``targets.toml`` that was asked for, or None.
+        model: variant, family, task and weights of the model file; its name where it has no spec.
+        log: what the builder reported (``weights_bytes``, ``activation_bytes``, ...).
+        inputs, outputs: what the engine takes and gives.
     """
 
     runtime: str
@@ -108,21 +125,17 @@ class Passport:
     engine_sha256: str
     size_bytes: int
     build_s: float
+    target: str | None = None
     model: Mapping[str, str] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
 
 
 @dataclass(frozen=True)
 class Engine:
     path: Path
     passport: Passport
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
 
 
 class Session(Protocol):
@@ -137,7 +150,13 @@ class Session(Protocol):
     @property
     def outputs(self) -> tuple[TensorInfo, ...]: ...
 
-    def run(self, feeds: Feeds) -> dict[str, Array]: ...
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Check the feeds (a wrong name, shape or dtype is a UserError), then execute."""
+        ...
+
+    def execute(self, feeds: Feeds) -> dict[str, Array]:
+        """Run feeds that were checked before: what a benchmark times."""
+        ...
 
     def close(self) -> None: ...
 

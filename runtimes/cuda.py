@@ -1,0 +1,94 @@
+"""Is there a CUDA device, and if not, what is missing; and the few CUDA calls a session needs.
+
+The question is answered with the driver library alone, so that it can be asked where neither the
+toolkit nor cuda-python is installed. The calls go through NVIDIA's cuda-python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+from functools import cache
+from typing import Any
+
+from exporters.errors import EdgeportError, MissingRequirementError
+
+_DRIVER = "libcuda.so.1"
+_MODULES = ("cuda.bindings.runtime", "cuda.cudart")  # since 12.6, and before
+
+
+@cache
+def device_problem() -> str:
+    """One sentence why no CUDA device can be used here; empty if one can."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"no NVIDIA driver ({_DRIVER} not found)"
+    code = driver.cuInit(0)
+    if code != 0:
+        return f"the NVIDIA driver does not start (cuInit returned {code})"
+    count = ctypes.c_int(0)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return "" if count.value > 0 else "the NVIDIA driver sees no CUDA device"
+
+
+def require_device() -> None:
+    """Raise MissingRequirementError where ``device_problem`` finds one."""
+    problem = device_problem()
+    if problem:
+        raise MissingRequirementError(
+            f"an engine needs a CUDA device to run: {problem}",
+            fix="Run it on the machine with the GPU; on this one, bench the .onnx file instead",
+        )
+
+
+def import_runtime() -> Any:
+    """NVIDIA's CUDA runtime bindings.
+
+    Raises:
+        MissingRequirementError: cuda-python is not installed.
+    """
+    for name in _MODULES:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    raise MissingRequirementError(
+        "running an engine needs cuda-python, which is not installed",
+        fix="pip install cuda-python (12.x with JetPack 6)",
+    )
+
+
+class Cuda:
+    """cuda-python with its error codes turned into exceptions; pointers and streams are ints."""
+
+    def __init__(self) -> None:
+        self._api = import_runtime()
+
+    def malloc(self, size_bytes: int) -> int:
+        return int(self._call("cudaMalloc", size_bytes))
+
+    def free(self, pointer: int) -> None:
+        self._call("cudaFree", pointer)
+
+    def create_stream(self) -> Any:
+        return self._call("cudaStreamCreate")
+
+    def destroy_stream(self, stream: Any) -> None:
+        self._call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: Any) -> None:
+        self._call("cudaStreamSynchronize", stream)
+
+    def to_device(self, pointer: int, host: int, size_bytes: int, stream: Any) -> None:
+        kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", pointer, host, size_bytes, kind, stream)
+
+    def to_host(self, host: int, pointer: int, size_bytes: int, stream: Any) -> None:
+        kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", host, pointer, size_bytes, kind, stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        status, *values = getattr(self._api, name)(*arguments)
+        if int(status) != 0:
+            raise EdgeportError(f"{name} failed: {status.name}")
+        return values[0] if values else None

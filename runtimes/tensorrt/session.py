@@ -1,0 +1,104 @@
+"""Running an engine on a CUDA device. Evidence: written; nobody here had a GPU to execute it on.
+
+Buffers are allocated once. ``execute`` copies inputs to the device, runs, copies outputs back and
+waits, all on one stream of its own, so what a benchmark times includes both copies.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.errors import MissingRequirementError
+from runtimes.base import Array, Feeds, TensorInfo
+from runtimes.cuda import Cuda, require_device
+from runtimes.feeds import check_feeds
+from runtimes.tensorrt.dialects import Dialect, dialect_for
+from runtimes.tensorrt.worker import import_backend, make_logger
+
+
+class TensorRTSession:
+    """A deserialized engine with its buffers.
+
+    Raises:
+        MissingRequirementError: no CUDA device, no cuda-python, or the engine does not load here.
+    """
+
+    def __init__(self, path: Path, dialect: Dialect, logger: Any) -> None:
+        require_device()
+        self._cuda = Cuda()
+        self._trt = dialect.module
+        self.runtime = dialect.name
+        self._runtime = self._trt.Runtime(logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise MissingRequirementError(
+                f"{path} does not load on this device",
+                fix="Build it for this device: edgeport build MODEL.onnx --runtime tensorrt",
+            )
+        self._context = self._engine.create_execution_context()
+        self._stream = self._cuda.create_stream()
+        self.inputs, self.outputs = self._tensors()
+        self._host = {t.name: _empty(t) for t in (*self.inputs, *self.outputs)}
+        self._device = {name: self._cuda.malloc(a.nbytes) for name, a in self._host.items()}
+        for name, pointer in self._device.items():
+            self._context.set_tensor_address(name, pointer)
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        check_feeds(self.inputs, feeds)
+        return self.execute(feeds)
+
+    def execute(self, feeds: Feeds) -> dict[str, Array]:
+        for info in self.inputs:
+            host = np.ascontiguousarray(feeds[info.name])
+            self._host[info.name] = host  # referenced until the stream has read it
+            pointer = self._device[info.name]
+            self._cuda.to_device(pointer, host.ctypes.data, host.nbytes, self._stream)
+        self._context.execute_async_v3(int(self._stream))
+        for info in self.outputs:
+            host = self._host[info.name]
+            pointer = self._device[info.name]
+            self._cuda.to_host(host.ctypes.data, pointer, host.nbytes, self._stream)
+        self._cuda.synchronize(self._stream)
+        return {info.name: self._host[info.name].copy() for info in self.outputs}
+
+    def close(self) -> None:
+        for pointer in self._device.values():
+            self._cuda.free(pointer)
+        self._device = {}
+        self._cuda.destroy_stream(self._stream)
+
+    def _tensors(self) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        inputs: list[TensorInfo] = []
+        outputs: list[TensorInfo] = []
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name))).name
+            info = TensorInfo(name, dtype, tuple(self._engine.get_tensor_shape(name)))
+            is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+            (inputs if is_input else outputs).append(info)
+        return tuple(inputs), tuple(outputs)
+
+
+def load_session(path: Path, module: str) -> TensorRTSession:
+    dialect, logger = _library(module)
+    return TensorRTSession(path, dialect, logger)
+
+
+@cache
+def _library(module: str) -> tuple[Dialect, Any]:
+    """TensorRT keeps the first logger of a process for good, so all sessions share one."""
+    backend = import_backend([module])
+    return dialect_for(backend), make_logger(backend, _quiet)
+
+
+def _quiet(_severity: str, _text: str) -> None:
+    """A failed load is told by its result; the library's chatter is not for the user."""
+
+
+def _empty(info: TensorInfo) -> Array:
+    shape: Any = info.shape  # engines have fixed sizes: all of them are ints
+    return np.empty(shape, info.dtype)
