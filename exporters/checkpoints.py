@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WRAPPERS = ("module.", "model.", "_orig_mod.", "ema_model.")
-"""Prefixes that DataParallel, Lightning, ``torch.compile`` and EMA wrappers put before every key."""
+"""What DataParallel, Lightning, ``torch.compile`` and EMA wrappers put before every key."""
 
 _NESTED = ("state_dict", "model", "model_state_dict", "net")
 _OPTIONAL_SUFFIX = ".num_batches_tracked"  # counts training steps; inference never reads it
@@ -95,7 +95,9 @@ class MappingReport:
             names = [name for name, why in self.dropped.items() if why == reason]
             lines.append(f"dropped {len(names)} ({_some(names)}): {reason}")
         if self.missing:
-            lines.append(f"missing {len(self.missing)} ({_some(self.missing)}): not used in inference")
+            lines.append(
+                f"missing {len(self.missing)} ({_some(self.missing)}): not used in inference"
+            )
         return "\n".join(lines)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +32,6 @@ def tidy(model: ir.Model, opset: int) -> None:
         common.CommonSubexpressionEliminationPass(),
         common.DeduplicateInitializersPass(size_limit=1 << 32),
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
     )(model)
     for node in model.graph.all_nodes():
         _drop_pointless_allowzero(node)
@@ -64,7 +62,8 @@ def name_by_module(model: ir.Model) -> None:
     for value in list(graph.initializers.values()):
         if value.name not in parameters:
             value.name = _constant_name(value)
-        assert value.name is not None and value.const_value is not None
+        assert value.name is not None
+        assert value.const_value is not None
         value.const_value.name = value.name
         renamed[value.name] = value
     graph.initializers.clear()
@@ -145,7 +144,9 @@ def _lower(node: ir.Node, opset: int) -> None:
                 raise ValueError(f"{node.name}: {name}={found!r} does not exist in opset {opset}")
             del node.attributes[name]
     schema = onnx.defs.get_schema(node.op_type, opset, "")
-    if len(node.inputs) > schema.max_input or any(a not in schema.attributes for a in node.attributes):
+    if len(node.inputs) > schema.max_input or any(
+        a not in schema.attributes for a in node.attributes
+    ):
         raise ValueError(f"{node.name}: {node.op_type} has no such form in opset {opset}")
 
 
@@ -158,7 +159,9 @@ def _drop_defaults(node: ir.Node, opset: int) -> None:
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     for name in list(node.attributes):
         default = schema.attributes[name].default_value
-        if default.name and onnx.helper.get_attribute_value(default) == _plain(node.attributes[name]):
+        if default.name and onnx.helper.get_attribute_value(default) == _plain(
+            node.attributes[name]
+        ):
             del node.attributes[name]
 
 
@@ -168,5 +171,3 @@ def _plain(attribute: ir.Attr) -> Any:
     if isinstance(value, str):
         return value.encode()
     return list(value) if isinstance(value, tuple) else value
-
-

@@ -48,7 +48,8 @@ class InputSpec:
         name: graph input name.
         dtype: numpy name, ``uint8``.
         shape: fixed sizes; a string names a dynamic axis.
-        semantics: ``camera-images``, ``rig-table``, ``points``, ``token-ids``, ``state``, ``tensor``.
+        semantics: ``camera-images``, ``rig-table``, ``points``, ``token-ids``, ``state`` or
+            ``tensor``.
         details: what a reader needs to fill it: layout, colour order, camera order, resize and
             crop, normalisation, point columns and their units.
     """
@@ -65,7 +66,8 @@ class OutputSpec:
     """One graph output: what the caller gets.
 
     Attributes:
-        semantics: ``occupancy-labels``, ``occupancy-logits``, ``boxes``, ``logits``, ``state``, ``tensor``.
+        semantics: ``occupancy-labels``, ``occupancy-logits``, ``boxes``, ``logits``, ``state`` or
+            ``tensor``.
         details: axis names and units, value of the free class, voxel size.
     """
 
@@ -134,10 +136,12 @@ class ModelSpec:
     quantization: JSON | None = None
 
     def input(self, name: str) -> InputSpec:
-        return _named(self.inputs, name, "input")
+        found: InputSpec = _named(self.inputs, name, "input")
+        return found
 
     def output(self, name: str) -> OutputSpec:
-        return _named(self.outputs, name, "output")
+        found: OutputSpec = _named(self.outputs, name, "output")
+        return found
 
     def with_quantization(self, quantization: JSON) -> ModelSpec:
         return replace(self, quantization=quantization)
@@ -211,7 +215,9 @@ class ModelFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise UserError(f"no model file at {self.path}", fix="Check the path, or run: edgeport export")
+            raise UserError(
+                f"no model file at {self.path}", fix="Check the path, or run: edgeport export"
+            )
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
@@ -253,7 +259,9 @@ def load_proto(path: Path) -> onnx.ModelProto:
             fix="It may be truncated or of another format; export or copy it again",
         ) from error
     if not proto.graph.node:
-        raise UserError(f"{path} holds no graph", fix="It may be truncated; export or copy it again")
+        raise UserError(
+            f"{path} holds no graph", fix="It may be truncated; export or copy it again"
+        )
     return proto
 
 

@@ -87,3 +87,16 @@ def find_variant(name: str) -> Variant:
     if name not in known:
         raise UserError(f"unknown variant {name!r}", fix=did_you_mean(name, known))
     return known[name]
+
+
+def export(
+    variant: str, output: Path | str, *, progress: Progress | None = None, **options: Any
+) -> ExportResult:
+    """Write the model file of ``variant``; the options are those of its family's ``export``.
+
+    Raises:
+        UserError: unknown variant or option, bad checkpoint or geometry, or ``output`` exists.
+        MissingRequirementError: a library that exporting needs is not installed.
+    """
+    exporter = family(find_variant(variant).family)
+    return exporter.export(variant, Path(output), progress=progress, **options)

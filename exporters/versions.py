@@ -7,10 +7,12 @@ from importlib import metadata
 
 def tool_versions(*distributions: str) -> dict[str, str]:
     """Version per distribution, edgeport first; those that are not installed are left out."""
-    versions = {}
-    for name in ("edgeport", *distributions):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _version(name) for name in ("edgeport", *distributions)}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -92,7 +92,8 @@ def export(
         from exporters.flashocc import exporter
     except ModuleNotFoundError as error:
         raise MissingRequirementError(
-            f"{error.name} is not installed; exporting needs it", fix="pip install 'edgeport[export]'"
+            f"{error.name} is not installed; exporting needs it",
+            fix="pip install 'edgeport[export]'",
         ) from error
     return exporter.export(variant, output, progress=progress, **options)
 

@@ -8,13 +8,15 @@ from exporters.flashocc.layers import BasicBlock
 
 
 class CustomResNet(nn.Module):
-    """``[1, inputs, ny, nx]`` to the stages at stride 2 and 8 (the one at stride 4 feeds the last)."""
+    """``[1, inputs, ny, nx]`` to the stages at stride 2 and 8; the one between feeds the last."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.layers = nn.Sequential()
         for width in widths:
-            self.layers.append(nn.Sequential(BasicBlock(inputs, width, 2), BasicBlock(width, width)))
+            self.layers.append(
+                nn.Sequential(BasicBlock(inputs, width, 2), BasicBlock(width, width))
+            )
             inputs = width
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

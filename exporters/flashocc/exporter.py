@@ -136,7 +136,9 @@ def build_network(source: Source, geometry: Geometry) -> tuple[FlashOcc, Mapping
     return network, None
 
 
-def generated_sample(config: Config, geometry: Geometry, options: ExportOptions) -> dict[str, Array]:
+def generated_sample(
+    config: Config, geometry: Geometry, options: ExportOptions
+) -> dict[str, Array]:
     """Inputs of the model from seeded generated images (other ones than random weights saw)."""
     size = config.view.image_size
     images: Array = generated_images(len(geometry.rig), size, options.seed + 1)
@@ -153,7 +155,9 @@ def _notes(
     if mapping is None:
         notes.append(f"{source.origin}: labels of this model mean nothing")
     if options.rig_is_synthetic and not options.takes_rig:
-        notes.append("synthetic rig baked in: for real images export with --rig FILE or --rig input")
+        notes.append(
+            "synthetic rig baked in: for real images export with --rig FILE or --rig input"
+        )
     return tuple(notes)
 
 

@@ -52,8 +52,8 @@ class OccupancyHead(nn.Module):
         self.predicter = nn.Sequential(*layers)
 
     def forward(self, bev: Tensor) -> Tensor:
-        channels = self.predicter(self.final_conv(bev))
-        volume = channels.reshape(self.heights, self.classes, *channels.shape[2:])  # [z, class, y, x]
+        channels: Tensor = self.predicter(self.final_conv(bev))
+        volume = channels.reshape(self.heights, self.classes, *channels.shape[2:])  # z, class, y, x
         if not self.labels:
             return volume.permute(3, 2, 0, 1)
         # TensorRT cannot transpose uint8, so the cast comes last.

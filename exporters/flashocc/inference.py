@@ -32,7 +32,9 @@ class CameraInput(nn.Module):
             self.register_buffer(name, torch.tensor(value).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        planes = images.to(torch.float32).permute(0, 3, 1, 2)  # TensorRT: cast first, uint8 cannot move
+        planes = images.to(torch.float32).permute(
+            0, 3, 1, 2
+        )  # TensorRT: cast first, uint8 cannot move
         bgr = planes.index_select(1, self.get_buffer("order"))
         return (bgr - self.get_buffer("mean")) * self.get_buffer("scale")
 
@@ -40,7 +42,9 @@ class CameraInput(nn.Module):
 class InferenceModel(nn.Module):
     """What is traced. Shares no parameter with ``network``, which stays as it was."""
 
-    def __init__(self, network: FlashOcc, *, inputs: InputKind = "uint8", logits: bool = False) -> None:
+    def __init__(
+        self, network: FlashOcc, *, inputs: InputKind = "uint8", logits: bool = False
+    ) -> None:
         super().__init__()
         folded = fold_batch_norm(copy.deepcopy(network).eval())
         self.camera_input = CameraInput() if inputs == "uint8" else nn.Identity()
@@ -62,7 +66,8 @@ def fold_batch_norm(module: FlashOcc) -> FlashOcc:
     """Fold every BatchNorm of ``module``, in place, into the convolution it follows."""
     for parent, conv_name, norm_name in list(_conv_norm_pairs(module)):
         conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
         setattr(parent, norm_name, nn.Identity())
     return module

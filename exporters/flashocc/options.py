@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,10 @@ class ExportOptions:
         result = cls(**values)
         if result.input not in ("uint8", "float"):
             raise UserError(f"--input is {result.input!r}", fix="Choose uint8 or float")
-        if result.cameras is not None and (result.rig or result.reference_rig) not in (None, "input"):
+        if result.cameras is not None and (result.rig or result.reference_rig) not in (
+            None,
+            "input",
+        ):
             raise UserError(
                 "--cameras and a rig were both given; the rig says how many cameras there are",
                 fix="Leave --cameras out",
@@ -147,7 +150,9 @@ def _parse_range(value: Any) -> Range:
     try:
         low, high, step = (float(part) for part in parts)
     except (TypeError, ValueError) as error:
-        raise UserError(f"range {value!r} is not LOW:HIGH:STEP", fix="For example 1:45:0.5") from error
+        raise UserError(
+            f"range {value!r} is not LOW:HIGH:STEP", fix="For example 1:45:0.5"
+        ) from error
     return low, high, step
 
 
@@ -182,7 +187,7 @@ def _parse_classes(value: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in value)
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[Any], Any]] = {
     "checkpoint": Path,
     "rig": _parse_rig,
     "reference_rig": lambda value: value if isinstance(value, Rig) else Rig.load(Path(value)),

@@ -72,8 +72,9 @@ def rig_tables(rig: Rig, spec: ModelSpec) -> dict[str, Array]:
 def rig_mismatch(rig: Rig, spec: ModelSpec) -> float:
     """Share of the frustum points that fall into another cell than in the model's baked rig.
 
-    0 for a model whose rig is an input. Motion between the cameras' shutters alone gives about
-    0.01 at urban speed; another vehicle gives most of a whole, and labels that mean nothing.
+    0 for a model whose rig is an input. A car of the same calibration gives 0.01 at walking speed
+    and 0.44 at 33 km/h, since it moves by a cell between the first and the last shutter; another
+    vehicle's calibration gives 0.7 and more.
     """
     if "rig" not in spec.geometry:
         return 0.0

@@ -109,8 +109,12 @@ def _measuring(network: FlashOcc) -> Iterator[None]:
 
 
 def _to_unit_variance(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
-    positions = output.movedim(1, -1) if output.dim() == 4 and isinstance(module, nn.Conv2d) else output
-    spread = positions.reshape(-1, positions.shape[-1]).var(dim=0).mean()  # over the map, not its mean
+    positions = (
+        output.movedim(1, -1) if output.dim() == 4 and isinstance(module, nn.Conv2d) else output
+    )
+    spread = (
+        positions.reshape(-1, positions.shape[-1]).var(dim=0).mean()
+    )  # over the map, not its mean
     scale = 1.0 / (math.sqrt(float(spread)) + 1e-12)
     module.get_parameter("weight").mul_(scale)
     return output * scale

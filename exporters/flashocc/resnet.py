@@ -10,7 +10,7 @@ _EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 around a shortcut, ``[N, inputs, H, W] -> [N, 4*width, ..]``."""
+    """1x1, 3x3 (with the stride), 1x1 around a shortcut, to ``4 * width`` channels."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()

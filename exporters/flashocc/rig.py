@@ -104,11 +104,15 @@ class Rig:
             )
         for key in data:
             if key not in {"schema", "cameras"}:
-                raise UserError(f"{source}: unknown key {key!r}", fix=did_you_mean(key, ["cameras"]))
+                raise UserError(
+                    f"{source}: unknown key {key!r}", fix=did_you_mean(key, ["cameras"])
+                )
         cameras = data.get("cameras") or []
         if not cameras:
             raise UserError(f"{source}: no cameras", fix="See docs/your-own-rig.md")
-        return cls(tuple(_camera(item, f"{source}: cameras[{i}]") for i, item in enumerate(cameras)))
+        return cls(
+            tuple(_camera(item, f"{source}: cameras[{i}]") for i, item in enumerate(cameras))
+        )
 
     @classmethod
     def load(cls, path: Path) -> Rig:
@@ -117,7 +121,9 @@ class Rig:
         except OSError as error:
             raise UserError(f"cannot read rig {path}: {error.strerror}") from error
         except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}", fix="See docs/your-own-rig.md") from error
+            raise UserError(
+                f"{path} is not JSON: {error}", fix="See docs/your-own-rig.md"
+            ) from error
         return cls.from_json(data, source=str(path))
 
 
@@ -159,7 +165,7 @@ def _rigid(value: Any, where: str) -> Matrix:
     if not orthonormal or np.linalg.det(rotation) < 0 or not np.allclose(matrix[3], [0, 0, 0, 1]):
         raise UserError(
             f"{where} is not a rotation and a translation",
-            fix="Check row order (4x4, row-major), quaternion order (w, x, y, z) and units (metres)",
+            fix="Check row order (4x4, row-major), quaternion order (w, x, y, z), units (metres)",
         )
     return matrix
 

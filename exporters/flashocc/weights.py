@@ -114,7 +114,7 @@ def _depth_range(bins: int, base: Config, path: object) -> Range:
 
 
 def _blocks(shapes: Mapping[str, object]) -> tuple[int, ...]:
-    counts = []
+    counts: list[int] = []
     while f"img_backbone.layer{len(counts) + 1}.0.conv1.weight" in shapes:
         prefix = f"img_backbone.layer{len(counts) + 1}."
         counts.append(sum(n.startswith(prefix) and n.endswith(".conv1.weight") for n in shapes))

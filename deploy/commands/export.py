@@ -1,0 +1,121 @@
+"""``edgeport export``: checkpoint to model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.console import Output
+from exporters.variants import ExportResult, export
+
+
+def command(
+    variant: Annotated[str, typer.Argument(help="A name that `edgeport models` lists.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help=".pth, .pt or .safetensors; without it seeded random weights."),
+    ] = None,
+    rig: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|input",
+            help="rig.json to bake in, or 'input' to take rig tables with every frame; "
+            "without it a synthetic rig.",
+        ),
+    ] = None,
+    reference_rig: Annotated[
+        Path | None,
+        typer.Option(help="With --rig input: names the cameras and sizes the tables."),
+    ] = None,
+    image_input: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            metavar="uint8|float",
+            help="uint8 camera images, or float planes that you normalise.",
+        ),
+    ] = "uint8",
+    logits: Annotated[
+        bool, typer.Option("--logits", help="Return raw logits in place of labels.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of random weights and generated images.")] = 0,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="What the network sees, for example 256x704.")
+    ] = None,
+    cameras: Annotated[
+        int | None, typer.Option(min=1, help="Cameras of the synthetic rig, where none is given.")
+    ] = None,
+    depth: Annotated[
+        str | None, typer.Option(metavar="LOW:HIGH:STEP", help="Depth bins, metres.")
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,Z", help="Three ranges LOW:HIGH:STEP, metres; write --grid=…"),
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names in label order, one a line.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Export a network to a model file: one ONNX of standard operators that describes itself.
+
+    For example:
+
+        edgeport export flashocc-m0 -o m0.onnx
+
+        edgeport export flashocc-m0 --checkpoint M0.pth --rig rig.json -o m0.onnx
+
+        edgeport export flashocc --checkpoint mine.pth --classes names.txt -o mine.onnx
+
+    Before the file is written its graph is compared with PyTorch on generated images. The same
+    command gives the same bytes.
+
+    Known limits: batch size is 1 and all shapes are fixed. A baked rig fits one vehicle: another
+    one needs another export, or --rig input. Weights without a checkpoint know nothing.
+    """
+    out = Output(json=as_json)
+    options: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "rig": rig,
+        "reference_rig": reference_rig,
+        "input": image_input,
+        "logits": logits,
+        "seed": seed,
+        "image_size": image_size,
+        "cameras": cameras,
+        "depth": depth,
+        "grid": grid,
+        "classes": classes,
+        "overwrite": overwrite,
+    }
+    with out.progress("Export") as progress:
+        result = export(variant, output, progress=progress, **options)
+    _say(out, result)
+    out.result(
+        {
+            "path": str(result.model.path),
+            "sha256": result.model.sha256,
+            "size_bytes": result.model.size_bytes,
+            **result.report,
+        }
+    )
+
+
+def _say(out: Output, result: ExportResult) -> None:
+    report, model = result.report, result.model
+    out.say(f"{model.path} ({model.size_bytes / 1e6:.1f} MB): {report['variant']}")
+    out.say(f"{report['parameters'] / 1e6:.2f} M parameters, {report['weights']}")
+    for note in report["notes"]:
+        out.say(f"  {note}")
+    agreement = report["agreement"]
+    out.say(
+        f"agrees with PyTorch: logits within {agreement['max_difference']:.2g} "
+        f"(tolerance {agreement['tolerance']:.2g}), "
+        f"{agreement['ties']} of {agreement['labels']} labels differ, all of them ties"
+    )
+    out.say(f"pooling: {report['pooling']}")
+    out.say(f"took {sum(report['seconds'].values()):.1f} s; next: edgeport inspect {model.path}")

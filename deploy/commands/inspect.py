@@ -1,0 +1,108 @@
+"""``edgeport inspect``: what a model file or an engine says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.console import Output, cell
+from deploy.inspection import ModelPassport, describe_geometry, inspect
+
+if TYPE_CHECKING:
+    from exporters.modelfile import InputSpec, ModelSpec, OutputSpec
+    from runtimes.base import Passport
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A model file (.onnx) or an engine.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Show the passport of a model file or of an engine.
+
+    For a model file: what it takes and gives, classes, geometry, where the weights come from,
+    operators, sizes and what is quantized. For an engine: who built it, from which model file, for
+    which hardware. Example:
+
+        edgeport inspect m0.int8.onnx --json
+
+    Known limits: an ONNX from elsewhere shows its graph alone. An engine is known by the
+    .passport.json that lies beside it; without that nothing can be said.
+    """
+    out = Output(json=as_json)
+    passport = inspect(file)
+    if isinstance(passport, ModelPassport):
+        _say_model(out, passport)
+    else:
+        _say_engine(out, file, passport)
+    out.result(passport)
+
+
+def _say_model(out: Output, passport: ModelPassport) -> None:
+    spec = passport.spec
+    out.say(f"{passport.path} ({passport.size_bytes / 1e6:.1f} MB), sha256 {passport.sha256}")
+    if spec is None:
+        out.say("an ONNX from elsewhere: it carries no edgeport self-description")
+    else:
+        out.say(f"{spec.variant} ({spec.family}, {spec.task}), {spec.weights}")
+    opsets = ", ".join(f"{domain} {version}" for domain, version in passport.opsets.items())
+    out.say(f"opset {opsets}; IR version {passport.ir_version}; made by {passport.producer}")
+    ports = [("input", t) for t in passport.inputs] + [("output", t) for t in passport.outputs]
+    rows = [
+        (kind, t.name, t.dtype, " ".join(map(str, t.shape)), _semantics(spec, t.name))
+        for kind, t in ports
+    ]
+    out.table("Inputs and outputs", ["", "name", "dtype", "shape", "meaning"], rows)
+    out.table(
+        f"Operators ({passport.nodes} nodes)",
+        ["operator", "count", "of them quantized"],
+        [
+            (name, n, passport.quantized.get(name, (None,))[0])
+            for name, n in passport.operators.items()
+        ],
+    )
+    out.table(
+        f"Constants ({passport.parameters / 1e6:.2f} M weights)",
+        ["dtype", "MB"],
+        [(name, size / 1e6) for name, size in passport.weights_bytes.items()],
+    )
+    if spec is not None:
+        _say_spec(out, spec)
+
+
+def _say_spec(out: Output, spec: ModelSpec) -> None:
+    out.say(f"classes: {', '.join(spec.classes)}")
+    out.table("Geometry", ["what", "value"], describe_geometry(spec.geometry))
+    out.table("Stays float unless asked", ["nodes", "reason"], list(spec.keep_float.items()))
+    if spec.quantization is not None:
+        rows = [(key, cell(value)) for key, value in spec.quantization.items() if _short(value)]
+        out.table("Quantization", ["what", "value"], rows)
+    out.say("written with " + ", ".join(f"{name} {v}" for name, v in spec.tools.items()))
+
+
+def _say_engine(out: Output, file: Path, passport: Passport) -> None:
+    out.say(f"{file} ({passport.size_bytes / 1e6:.1f} MB), sha256 {passport.engine_sha256}")
+    hardware = ", ".join(passport.compute_capabilities) or "the builder's portable default"
+    rows = [
+        ("runtime", f"{passport.runtime} {passport.runtime_version}"),
+        ("evidence", passport.evidence),
+        ("compute capabilities", hardware),
+        ("target", passport.target),
+        ("built from model file", passport.model_sha256),
+        ("build time s", passport.build_s),
+        *passport.model.items(),
+        *passport.log.items(),
+    ]
+    out.table("Engine", ["what", "value"], [(name, cell(value)) for name, value in rows])
+
+
+def _semantics(spec: ModelSpec | None, name: str) -> str:
+    if spec is None:
+        return ""
+    ports: list[InputSpec | OutputSpec] = [*spec.inputs, *spec.outputs]
+    return next((port.semantics for port in ports if port.name == name), "")
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, (str, int, float)) or value is None
