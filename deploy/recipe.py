@@ -70,7 +70,7 @@ class QuantizationPart(_Part):
     """How INT8 is made; one file for each policy, from one pass over the calibration set."""
 
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
-    scales: str = "minmax"
+    scales: str = "mse"
     rest: Literal["fp32", "fp16"] = "fp32"
     keep_float: list[str] = Field(default_factory=list)
 
@@ -184,17 +184,16 @@ class _Names:
         self._lines = lines
 
     def check(self, recipe: Recipe) -> None:
-        from calibration import policies, scale_methods
+        from calibration.policies import POLICIES
+        from calibration.scales import SCALES
         from runtimes import names as runtime_names
         from runtimes import targets
 
         if recipe.model.variant is not None:
             find_variant(recipe.model.variant)
         for index, policy in enumerate(recipe.quantization.policies):
-            self._known(("quantization", "policies", index), policy, policies(), "policy")
-        self._known(
-            ("quantization", "scales"), recipe.quantization.scales, scale_methods(), "method"
-        )
+            self._known(("quantization", "policies", index), policy, POLICIES, "policy")
+        self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
         roles = [FP32, FP16, *recipe.int8_roles]
         for index, engine in enumerate(recipe.engines):
             self._known(("engines", index, "from"), engine.source, roles, "file")

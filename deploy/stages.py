@@ -12,17 +12,15 @@ changed recipe redoes what depends on the change and nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from calibration.memory import PeakMemory
 from deploy.console import dump_json, plain
 from exporters.errors import EdgeportError
 from exporters.files import sha256_bytes, sha256_file, write_text
@@ -31,7 +29,6 @@ from exporters.modelfile import canonical_json
 JSON = dict[str, Any]
 
 _PACKAGES = ("exporters", "calibration", "runtimes", "deploy")
-_SAMPLING_S = 0.05
 
 
 @dataclass
@@ -110,7 +107,7 @@ class StageStore:
         stage = StageWork()
         started = time.perf_counter()
         try:
-            with peak_memory() as peak:
+            with PeakMemory() as peak:
                 work(stage)
         except EdgeportError as error:
             raise type(error)(f"{name}: {error.message}", fix=error.fix) from error
@@ -152,41 +149,6 @@ class StageStore:
 
 def _files(folder: Path) -> Iterable[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-
-
-@dataclass
-class Peak:
-    """Largest resident memory seen, MiB."""
-
-    mib: float = 0.0
-
-
-@contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """Watch the resident memory of this process and its children while the block runs.
-
-    Sampled every 50 ms: the kernel's own high-water mark cannot be reset everywhere, and would give
-    every stage the peak of the ones before it.
-    """
-    import psutil
-
-    process, peak, stop = psutil.Process(), Peak(), threading.Event()
-
-    def watch() -> None:
-        while True:
-            with contextlib.suppress(psutil.Error):  # a child that has just ended
-                family = [process, *process.children(recursive=True)]
-                peak.mib = max(peak.mib, sum(p.memory_info().rss for p in family) / 2**20)
-            if stop.wait(_SAMPLING_S):
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        thread.join()
 
 
 @cache

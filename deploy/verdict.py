@@ -39,7 +39,8 @@ class Check:
             return f"{self.name}: no evidence ({self.note})"
         word = "ok" if self.ok else "missed"
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.name} {self.value:.4g} {self.comparison} {self.threshold:g}{unit}: {word}"
+        value = self.note if self.value is None else f"{self.value:.4g}"  # JSON has no infinity
+        return f"{self.name} {value} {self.comparison} {self.threshold:g}{unit}: {word}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from calibration.samples import open_samples
 from calibration.samples.base import Array, Samples, inputs_of, labels_of
 from deploy.boundaries import compare_layers
@@ -27,6 +29,7 @@ from deploy.sessions import open_session, spec_of
 from exporters.errors import UserError
 from exporters.modelfile import ModelSpec, OutputSpec
 from runtimes.base import Progress, Session
+from runtimes.feeds import check_feeds
 
 
 def verify(
@@ -69,27 +72,43 @@ def verify(
     ):
         run.declare_outputs(reference_session, candidate_session)
         for index, (name, sample) in enumerate(zip(opened.names, opened, strict=True)):
-            feeds, labels = inputs_of(sample), labels_of(sample)
-            run.add(name, reference_session.run(feeds), candidate_session.run(feeds), labels)
+            feeds = _checked(name, inputs_of(sample), reference_session)
+            outputs = reference_session.run(feeds), candidate_session.run(feeds)
+            run.add(name, *outputs, labels_of(sample))
             if progress is not None:
                 progress("samples", index + 1, len(opened))
     inside = None
     if layers:
         inside = compare_layers(reference, candidate, opened, threads=threads, progress=progress)
-    outputs = {name: comparison.metrics() for name, comparison in run.outputs.items()}
+    overall = {name: comparison.metrics() for name, comparison in run.outputs.items()}
     pair = run.metric_pair()
     return Comparison(
         reference=reference.name,
         candidate=candidate.name,
         samples=tuple(run.samples),
-        outputs=outputs,
+        outputs=overall,
         parts={name: comparison.parts() for name, comparison in run.outputs.items()},
         metric=pair,
         layers=inside,
-        verdict=judge_comparison(thresholds or Thresholds(), outputs, pair, inside),
+        verdict=judge_comparison(thresholds or Thresholds(), overall, pair, inside),
         weights=str(spec.weights) if spec is not None else "",
         notes=tuple(run.notes()),
     )
+
+
+def _checked(name: str, feeds: Mapping[str, Array], session: Session) -> Mapping[str, Array]:
+    """``feeds`` if they fit the model and are finite; else an error that names the sample."""
+    try:
+        check_feeds(session.inputs, feeds)
+    except UserError as error:
+        raise UserError(f"sample {name!r}: {error.message}", fix=error.fix) from error
+    for key, array in feeds.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise UserError(
+                f"sample {name!r}: input {key!r} holds NaN or infinity",
+                fix="Remove this sample, or mend what made it",
+            )
+    return feeds
 
 
 @dataclass

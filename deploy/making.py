@@ -1,0 +1,159 @@
+"""The stages of a run that make files: export, quantize, cast, build."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from deploy.console import plain
+from deploy.modelfacts import model_facts, weight_count
+from deploy.recipe import FP16, FP32, EnginePart, ModelPart
+from deploy.stages import StageWork
+from deploy.workplace import Workplace
+from exporters.errors import UserError
+from exporters.files import sha256_file
+from exporters.modelfile import ModelFile
+from exporters.variants import export as export_variant
+
+JSON = dict[str, Any]
+
+
+def export(place: Workplace) -> JSON:
+    """Write ``models/fp32.onnx`` from a checkpoint, from random weights, or by taking a file."""
+    model = place.recipe.model
+    inputs = {**model.model_dump(), "sha256": _input_hashes(model)}
+
+    def work(stage: StageWork) -> None:
+        path = place.path(FP32)
+        path.parent.mkdir(exist_ok=True)
+        report: JSON = {}
+        if model.file is not None:
+            ModelFile(model.file).require_spec()
+            shutil.copyfile(model.file, path)
+            stage.notes.append(f"{Path(model.file).name} was taken as it is")
+        else:
+            report = _export(place, path)
+            stage.notes.extend(report.get("notes", ()))
+        stage.result = {
+            "report": report,
+            "parameters": report.get("parameters", weight_count(path)),
+            "file": model_facts(FP32, path, place.folder),
+        }
+        stage.outputs = [place.name(FP32)]
+
+    return place.store.run("export", inputs, work)
+
+
+def _input_hashes(model: ModelPart) -> JSON:
+    files = {"checkpoint": model.checkpoint, "file": model.file}
+    if model.rig != "input":
+        files["rig"] = model.rig
+    hashes = {}
+    for key, value in files.items():
+        if value is None:
+            continue
+        if not Path(value).is_file():
+            raise UserError(
+                f"model.{key}: no file at {value}", fix="Paths are relative to the recipe's folder"
+            )
+        hashes[key] = sha256_file(Path(value))
+    return hashes
+
+
+def _export(place: Workplace, path: Path) -> JSON:
+    model = place.recipe.model
+    assert model.variant is not None  # the recipe has either a variant or a file
+    options: JSON = {"seed": model.seed, "input": model.input, **model.options, "overwrite": True}
+    for key in ("checkpoint", "rig"):
+        if getattr(model, key) is not None:
+            options[key] = getattr(model, key)
+    return dict(
+        export_variant(model.variant, path, progress=place.steps("export"), **options).report
+    )
+
+
+def quantize(place: Workplace) -> list[JSON]:
+    """Observe the calibration set once, then write ``models/int8-POLICY.onnx`` for each policy."""
+    from calibration import QuantizeOptions, observe
+    from calibration import quantize as quantize_model
+
+    part = place.recipe.quantization
+    model = place.file(FP32)
+    inputs = {
+        **part.model_dump(),
+        "model": model.sha256,
+        "calibration": place.calibration.sha256,
+    }
+
+    def work(stage: StageWork) -> None:
+        statistics = observe(model, place.calibration.samples, progress=place.steps("quantize"))
+        stage.notes.append(f"one pass over the samples took {statistics.seconds:.1f} s")
+        made = []
+        for role, policy in zip(place.recipe.int8_roles, part.policies, strict=True):
+            options = QuantizeOptions(
+                policy=policy,
+                scales=part.scales,
+                rest=part.rest,
+                keep_float=tuple(part.keep_float),
+                overwrite=True,
+            )
+            result = quantize_model(model, statistics, place.path(role), options)
+            file = model_facts(role, place.path(role), place.folder)
+            made.append({"report": dict(result.report), "file": file})
+            stage.outputs.append(place.name(role))
+        stage.result = {"made": made}
+
+    made: list[JSON] = place.store.run("quantize", inputs, work)["made"]
+    return made
+
+
+def cast(place: Workplace) -> JSON | None:
+    """Write ``models/fp16.onnx`` if an engine or the benchmark asks for it."""
+    from calibration import cast as cast_model
+
+    if FP16 not in place.recipe.roles:
+        return None
+    model = place.file(FP32)
+
+    def work(stage: StageWork) -> None:
+        cast_model(model, place.path(FP16), to=FP16, overwrite=True)
+        stage.result = {"file": model_facts(FP16, place.path(FP16), place.folder)}
+        stage.outputs = [place.name(FP16)]
+
+    return place.store.run("cast", {"model": model.sha256}, work)
+
+
+def build(place: Workplace, engine: EnginePart) -> JSON:
+    """Build an engine, or record why there is none here."""
+    from runtimes import BuildOptions, get, preflight
+    from runtimes.passport import passport_path, to_json
+
+    runtime = get(engine.runtime)
+    builder = runtime.probe()
+    model = place.file(engine.source)
+    name = f"{engine.source} {engine.runtime}"
+    inputs = {
+        **engine.model_dump(exclude={"required"}),
+        "model": model.sha256,
+        "builder": plain(asdict(builder)),
+    }
+
+    def work(stage: StageWork) -> None:
+        stage.result = {"name": name, "passport": {}, "findings": [], "missing": ""}
+        if engine.target is not None:
+            stage.result["findings"] = preflight(model.path, engine.target)
+        if not builder.can_build:
+            stage.result["missing"] = f"{builder.reason}. {builder.fix}".removesuffix(". ")
+            stage.notes.append(f"no engine: {builder.reason}")
+            return
+        output = place.folder / "engines" / f"{engine.source}.{engine.runtime}.engine"
+        output.parent.mkdir(exist_ok=True)
+        options = BuildOptions(target=engine.target, overwrite=True)
+        built = runtime.build(model, output, options, place.steps(f"build {name}"))
+        stage.result["passport"] = to_json(built.passport)
+        for path in (output, passport_path(output)):
+            stage.outputs.append(path.relative_to(place.folder).as_posix())
+
+    return place.store.run(f"build {name}", inputs, work)

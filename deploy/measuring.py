@@ -1,0 +1,99 @@
+"""The stages of a run that measure: benchmark, verify, and the scenes that are drawn."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from calibration.samples.base import inputs_of
+from deploy.comparison import Thresholds
+from deploy.recipe import FP32
+from deploy.scenes import draw_scenes
+from deploy.stages import StageWork
+from deploy.verify import verify as compare
+from deploy.workplace import Workplace
+
+JSON = dict[str, Any]
+
+_TIMED_SAMPLES = 4  # inputs that a benchmark takes in turn
+
+
+def benchmark(place: Workplace) -> JSON | None:
+    """Time the recipe's files against each other in one interleaved run."""
+    from runtimes import Case, Plan, bench
+    from runtimes.machine import cpu_model, usable_cores
+
+    part = place.recipe.benchmark
+    if part is None:
+        return None
+    roles = place.recipe.timed_roles
+    inputs = {
+        **part.model_dump(exclude={"min_speedup"}),
+        "files": {role: place.file(role).sha256 for role in roles},
+        "evaluation": place.evaluation.sha256,
+        # a latency belongs to a machine: on another one it is measured again
+        "machine": [cpu_model(), usable_cores()],
+    }
+
+    def work(stage: StageWork) -> None:
+        samples = [inputs_of(s) for s in islice(place.evaluation.samples, _TIMED_SAMPLES)]
+        cases = [Case(role, place.path(role), samples, threads=part.threads) for role in roles]
+        plan = Plan(warmup=part.warmup, min_runs=part.runs, min_seconds=0.0, max_runs=part.runs)
+        result = bench(cases, plan, place.steps("benchmark"))
+        stage.result = result.to_json()
+        stage.notes.extend(result.notes)
+
+    return place.store.run("benchmark", inputs, work)
+
+
+def verify(place: Workplace, role: str) -> JSON:
+    """Compare one file with FP32 on the evaluation set."""
+    part = place.recipe.verify
+    layers = part.layers and role in place.recipe.int8_roles
+    inputs = {
+        "metric": part.metric,
+        "layers": layers,
+        "thresholds": part.thresholds.model_dump(),
+        "reference": place.file(FP32).sha256,
+        "candidate": place.file(role).sha256,
+        "evaluation": place.evaluation.sha256,
+    }
+
+    def work(stage: StageWork) -> None:
+        comparison = compare(
+            place.path(FP32),
+            place.path(role),
+            place.evaluation.samples,
+            metric=part.metric,
+            thresholds=Thresholds(**part.thresholds.model_dump()),
+            layers=layers,
+            threads=place.threads,
+            progress=place.steps(f"verify {role}"),
+        )
+        stage.result = {
+            "role": role,
+            "comparison": comparison.to_json(),
+            "report": comparison.to_report(f"{role} against {FP32}"),
+        }
+        stage.notes.extend(comparison.notes)
+
+    return place.store.run(f"verify {role}", inputs, work)
+
+
+def scenes(place: Workplace) -> list[JSON]:
+    """Camera images and predicted occupancy of the first evaluation samples."""
+    roles = [FP32, *place.recipe.int8_roles]
+    count = place.recipe.verify.scenes
+    inputs = {
+        "count": count,
+        "files": {role: place.file(role).sha256 for role in roles},
+        "evaluation": place.evaluation.sha256,
+    }
+
+    def work(stage: StageWork) -> None:
+        files = {role: place.path(role) for role in roles}
+        samples = place.evaluation.samples
+        stage.result = {"scenes": draw_scenes(place.spec, files, samples, count, place.threads)}
+
+    found: list[JSON] = place.store.run("scenes", inputs, work)["scenes"]
+    return found

@@ -1,0 +1,191 @@
+"""From the results of all stages to ``report.json`` and to the head of ``manifest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from deploy.recipe import EnginePart
+from deploy.verdict import Check, Verdict, judge
+from deploy.workplace import Workplace
+from exporters.files import sha256_bytes
+from exporters.modelfile import canonical_json
+
+JSON = dict[str, Any]
+
+REPORT_SCHEMA = "edgeport.report/1"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the stages gave, as JSON."""
+
+    export: JSON
+    quantize: list[JSON]
+    cast: JSON | None
+    engines: list[JSON]
+    benchmark: JSON | None
+    verify: list[JSON]
+    scenes: list[JSON]
+
+
+def report_of(place: Workplace, results: Results) -> JSON:
+    """The whole ``report.json``."""
+    from runtimes.machine import environment
+
+    spec = place.spec
+    return {
+        "schema": REPORT_SCHEMA,
+        "title": place.recipe.title or f"{spec.variant}: FP32 against INT8",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "notes": _notes(place),
+        "environment": environment(place.threads),
+        "verdict": _verdict(place, results).to_json(),
+        "model": {
+            "variant": spec.variant,
+            "family": spec.family,
+            "task": spec.task,
+            "weights": str(spec.weights),
+            "parameters": results.export["parameters"],
+            "classes": list(spec.classes),
+            "files": _files(results),
+        },
+        "stages": [record.to_report() for record in place.store.records],
+        "quantization": [_quantization(made["report"]) for made in results.quantize],
+        "engines": [_engine(engine) for engine in results.engines],
+        "latency": None if results.benchmark is None else _latency(results.benchmark),
+        "agreement": [result["report"] for result in results.verify],
+        "occupancy": results.scenes,
+    }
+
+
+def manifest_of(place: Workplace, report: JSON) -> JSON:
+    """What ``manifest.json`` says besides the list of files."""
+    recipe = place.recipe.model_dump(by_alias=True)
+    return {
+        "created": report["created"],
+        "environment": report["environment"],
+        "verdict": report["verdict"]["status"],
+        "recipe_sha256": sha256_bytes(canonical_json(recipe).encode()),
+        "inputs": _inputs(place),
+        "stages": [
+            {
+                "name": record.name,
+                "key": record.key,
+                "inputs": record.inputs,
+                "outputs": record.outputs,
+                "seconds": record.seconds,
+                "peak_rss_mib": record.peak_rss_mib,
+                "cached": record.cached,
+            }
+            for record in place.store.records
+        ],
+    }
+
+
+def _inputs(place: Workplace) -> list[JSON]:
+    """What came from outside: weights, rig, samples."""
+    export = next(record for record in place.store.records if record.name == "export")
+    files = [
+        {"name": key, "source": getattr(place.recipe.model, key), "sha256": sha256}
+        for key, sha256 in export.inputs["sha256"].items()
+    ]
+    sets = (("calibration", place.calibration), ("evaluation", place.evaluation))
+    return files + [
+        {"name": name, "source": one.source, "sha256": one.sha256, "samples": one.digests}
+        for name, one in sets
+    ]
+
+
+def _notes(place: Workplace) -> list[str]:
+    notes = []
+    if place.spec.weights.kind == "random":
+        notes.append(
+            f"{str(place.spec.weights).capitalize()}: latency and agreement are real, "
+            "what the network predicts means nothing."
+        )
+    shared = place.evaluation.shared_with(place.calibration)
+    if shared:
+        notes.append(
+            f"{len(shared)} of {len(place.evaluation.digests)} evaluation samples were used for "
+            "calibration too, so the agreement flatters INT8."
+        )
+    return notes
+
+
+def _files(results: Results) -> list[JSON]:
+    files = [results.export["file"]]
+    if results.cast is not None:
+        files.append(results.cast["file"])
+    return files + [made["file"] for made in results.quantize]
+
+
+def _quantization(report: JSON) -> JSON:
+    keys = ("policy", "scales", "quantized", "total", "skipped", "peak_rss_mib")
+    return {
+        **{key: report[key] for key in keys},
+        "samples": report["samples"]["count"],
+        "seconds": report["seconds"]["total"],
+    }
+
+
+def _engine(engine: JSON) -> JSON:
+    findings = list(engine["findings"])
+    if engine["missing"]:
+        findings.append({"severity": "note", "message": engine["missing"]})
+    return {"name": engine["name"], "passport": engine["passport"], "findings": findings}
+
+
+def _latency(benchmark: JSON) -> JSON:
+    keys = (
+        "name",
+        "runtime",
+        "latencies_ms",
+        "percentiles",
+        "throughput_hz",
+        "ratio_to_reference",
+        "peak_rss_mib",
+    )
+    return {
+        "threads": benchmark["threads"],
+        "runs": benchmark["runs"],
+        "cases": [{key: case[key] for key in keys} for case in benchmark["cases"]],
+    }
+
+
+def _verdict(place: Workplace, results: Results) -> Verdict:
+    checks = [
+        Check(**{**check, "name": f"{result['role']}: {check['name']}"})
+        for result in results.verify
+        for check in result["comparison"]["verdict"]["checks"]
+    ]
+    checks += [
+        _engine_check(part, engine)
+        for part, engine in zip(place.recipe.engines, results.engines, strict=True)
+        if part.required
+    ]
+    speedup = _speedup_check(place, results)
+    return Verdict((*checks, speedup) if speedup is not None else tuple(checks))
+
+
+def _engine_check(part: EnginePart, engine: JSON) -> Check:
+    built = 0.0 if engine["missing"] else 1.0
+    name = f"engine from {part.source} for {part.runtime}"
+    return judge(name, built or None, ">=", 1, unit="built", note=engine["missing"])
+
+
+def _speedup_check(place: Workplace, results: Results) -> Check | None:
+    """The lower bound of the last timed file's speed-up: luck must not pass."""
+    part = place.recipe.benchmark
+    if part is None or part.min_speedup is None or results.benchmark is None:
+        return None
+    case = results.benchmark["cases"][-1]
+    ratio = case["ratio_to_reference"]
+    return judge(
+        f"{case['name']}: speed-up, lower bound",
+        ratio and ratio["low"],
+        ">=",
+        part.min_speedup,
+        note="" if ratio else "too few runs for an interval",
+    )

@@ -1,0 +1,97 @@
+"""Where a run works: its recipe, its folder, its stages, its sample sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from calibration.samples import open_samples
+from calibration.samples.base import Samples, hash_samples
+from deploy.recipe import FP32, Recipe
+from deploy.sessions import ONNX_SUFFIX
+from deploy.stages import StageStore
+from exporters.errors import UserError
+from exporters.files import sha256_bytes
+from exporters.modelfile import ModelFile, ModelSpec
+from runtimes.base import Progress
+
+JSON = dict[str, Any]
+
+
+class SampleSet:
+    """An open sample set with the hash of every sample.
+
+    Args:
+        role: ``calibration`` or ``evaluation``, for errors.
+        source: what ``open_samples`` takes.
+        spec: of the model that the samples are for.
+    """
+
+    def __init__(self, role: str, source: str, spec: ModelSpec) -> None:
+        self.samples: Samples = open_samples(source, spec)
+        self.source = source
+        if len(self.samples) == 0:
+            raise UserError(f"samples.{role}: {source} holds no samples", fix="Name another source")
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 by sample name; reads every sample once."""
+        return {
+            name: hash_samples([sample])
+            for name, sample in zip(self.samples.names, self.samples, strict=True)
+        }
+
+    @property
+    def sha256(self) -> str:
+        return sha256_bytes("\n".join(self.digests.values()).encode())
+
+    def shared_with(self, other: SampleSet) -> list[str]:
+        """Names of samples whose content is in ``other`` too."""
+        there = set(other.digests.values())
+        return [name for name, digest in self.digests.items() if digest in there]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every stage of a run needs."""
+
+    recipe: Recipe
+    folder: Path
+    store: StageStore
+    progress: Progress | None = None
+
+    @property
+    def threads(self) -> int | None:
+        return self.recipe.benchmark.threads if self.recipe.benchmark is not None else None
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The self-description of the exported model."""
+        return self.file(FP32).require_spec()
+
+    @cached_property
+    def calibration(self) -> SampleSet:
+        return SampleSet("calibration", self.recipe.samples.calibration, self.spec)
+
+    @cached_property
+    def evaluation(self) -> SampleSet:
+        return SampleSet("evaluation", self.recipe.samples.evaluation, self.spec)
+
+    def name(self, role: str) -> str:
+        """Path of a model file inside the folder."""
+        return f"models/{role}{ONNX_SUFFIX}"
+
+    def path(self, role: str) -> Path:
+        return self.folder / self.name(role)
+
+    def file(self, role: str) -> ModelFile:
+        return ModelFile(self.path(role))
+
+    def steps(self, stage: str) -> Progress | None:
+        """A callback for a stage's own steps, ``stage: step`` as phase."""
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda step, done, total: progress(f"{stage}: {step}", done, total)
