@@ -1,4 +1,4 @@
-"""KL-R against a word-by-word evaluation of its definition, and on the data that break TensorRT's KL."""
+"""KL-R against a word-by-word evaluation of its definition, and where TensorRT's KL breaks."""
 
 from __future__ import annotations
 
