@@ -1,1 +1,55 @@
-"""Placeholder; see design."""
+"""Deploy: compare, judge, run a whole recipe, and tell what came of it.
+
+    from deploy import load_recipe, run, verify
+
+    verify("m.onnx", "m.int8.onnx", "samples/", thresholds=Thresholds(min_agreement=0.95))
+    bundle = run(load_recipe("recipe.yaml"), "bundle")
+
+Names are imported when they are first used; importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.comparison import Comparison, Thresholds
+    from deploy.pipeline import run
+    from deploy.recipe import Recipe, load_recipe
+    from deploy.verdict import Check, Verdict
+    from deploy.verify import verify
+
+_HOMES = {
+    # comparing
+    "Comparison": "comparison",
+    "Thresholds": "comparison",
+    "verify": "verify",
+    # judging
+    "Check": "verdict",
+    "Verdict": "verdict",
+    # running
+    "Bundle": "bundle",
+    "Recipe": "recipe",
+    "load_recipe": "recipe",
+    "run": "pipeline",
+}
+
+__all__ = [
+    "Bundle",
+    "Check",
+    "Comparison",
+    "Recipe",
+    "Thresholds",
+    "Verdict",
+    "load_recipe",
+    "run",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'deploy' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"deploy.{_HOMES[name]}"), name)

@@ -1,0 +1,145 @@
+"""``edgeport verify``: is the candidate still the same model?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.comparison import Comparison, Thresholds
+from deploy.console import Output
+
+_SHOWN_LAYERS = 12
+
+
+def command(
+    reference: Annotated[Path, typer.Argument(help="Model file or engine taken as right.")],
+    candidate: Annotated[Path, typer.Argument(help="Model file or engine to judge.")],
+    samples: Annotated[
+        str,
+        typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|module:function",
+            help="Task metric; without it the task's own where samples have ground truth.",
+        ),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of equal labels that must be reached."),
+    ] = None,
+    min_sqnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="SQNR that float outputs must reach.")
+    ] = None,
+    max_metric_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-metric-loss",
+            "--max-miou-loss",
+            help="Reference minus candidate, in the metric's unit (mIoU: percent points).",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare at the quantization boundaries too.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare two files on the same samples, sample by sample, and judge the second.
+
+    For example:
+
+        edgeport verify m0.onnx m0.int8.onnx --samples evaluation/ --min-agreement 0.95
+
+        edgeport verify m0.onnx m0.int8.onnx --samples synthetic:2 --layers
+
+    Exit code 0 when every threshold is met, 1 when one is missed or could not be measured. Without
+    thresholds only the number of values that turned NaN or infinite is judged.
+
+    Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
+    quantize leaves them. An engine is run only where its device is.
+    """
+    from deploy.verify import verify
+
+    out = Output(json=as_json)
+    with out.progress("Verify") as progress:
+        comparison = verify(
+            reference,
+            candidate,
+            samples,
+            metric=metric,
+            thresholds=Thresholds(min_agreement, min_sqnr, max_metric_loss),
+            layers=layers,
+            threads=threads,
+            progress=progress,
+        )
+    _show(out, comparison)
+    out.result(comparison.to_json())
+    raise typer.Exit(comparison.verdict.exit_code)
+
+
+def _show(out: Output, comparison: Comparison) -> None:
+    names = list(dict.fromkeys(key for m in comparison.outputs.values() for key in m))
+    rows = [
+        [sample.name, output, *(metrics.get(name) for name in names)]
+        for sample in comparison.samples
+        for output, metrics in sample.outputs.items()
+    ]
+    rows += [
+        ["all", output, *(metrics.get(name) for name in names)]
+        for output, metrics in comparison.outputs.items()
+    ]
+    title = f"{comparison.candidate} against {comparison.reference}"
+    out.table(title, ["sample", "output", *names], rows)
+    _show_classes(out, comparison)
+    _show_layers(out, comparison)
+    if comparison.metric is not None:
+        pair = comparison.metric
+        out.say(
+            f"{pair.name}: {pair.reference:.2f} {pair.unit} reference, {pair.candidate:.2f} "
+            f"{pair.unit} candidate, over {pair.samples} samples with ground truth"
+        )
+    for note in comparison.notes:
+        out.say(f"note: {note}")
+    for check in comparison.verdict.checks:
+        out.say(str(check))
+    out.say(f"verdict: {comparison.verdict.status}")
+
+
+def _show_classes(out: Output, comparison: Comparison) -> None:
+    for output, parts in comparison.parts.items():
+        rows = [
+            [row["name"], row["reference_count"], row["candidate_count"], row["iou"]]
+            for row in parts.get("class", ())
+            if row.get("reference_count") or row.get("candidate_count")
+        ]
+        if rows:
+            columns = ["class", "reference", "candidate", "IoU between them"]
+            out.table(f"{output}: labels by class", columns, rows)
+
+
+def _show_layers(out: Output, comparison: Comparison) -> None:
+    if comparison.layers is None:
+        return
+    worst = comparison.layers.worst_first[:_SHOWN_LAYERS]
+    out.table(
+        f"Worst of {len(comparison.layers.layers)} quantization boundaries",
+        ["tensor", "made by", "SQNR dB", "cosine", "max error"],
+        [
+            [
+                layer.tensor,
+                layer.op_type,
+                layer.error.sqnr_db,
+                layer.error.cosine,
+                layer.error.max_abs,
+            ]
+            for layer in worst
+        ],
+    )
+    kernels = ", ".join(f"{n} {op}" for op, n in comparison.layers.integer_kernels.items())
+    out.say(f"integer kernels in ONNX Runtime: {kernels or 'none'}")
