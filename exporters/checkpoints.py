@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,19 +204,27 @@ def _read_pickle(path: Path) -> Any:
     import torch
 
     try:
-        with torch.serialization.safe_globals(_numpy_scalar_globals()):
+        with _silenced(), torch.serialization.safe_globals(_numpy_scalar_globals()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) ([\w.]+)", str(error))
+        found = re.search(r"(?:[Uu]nsupported (?:global: )?GLOBAL|class) ([\w.]+)", str(error))
         if found:
             raise UserError(
                 f"{path} holds a {found[1]} object, which would need code from the file to run",
                 fix="Save its tensors alone, in the training environment: "
                 "torch.save({'state_dict': model.state_dict()}, 'weights.pth')",
             ) from error
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, "it was not written by torch.save") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """torch warns about pickle protocols before it fails on them; the error is enough."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _numpy_scalar_globals() -> list[Any]:
@@ -235,8 +245,8 @@ def _read_safetensors(path: Path) -> Any:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _unreadable(path: Path, why: Exception | str) -> UserError:
+    reason = str(why).strip().splitlines()[0] if str(why).strip() else type(why).__name__
     return UserError(
         f"{path} is not a readable checkpoint: {reason}",
         fix="It may be truncated, an error page or of another format; download or copy it again",

@@ -67,9 +67,9 @@ def command(
 
         edgeport export flashocc-m0 -o m0.onnx
 
-        edgeport export flashocc-m0 --checkpoint M0.pth --rig rig.json -o m0.onnx
+        edgeport export flashocc-m0 --checkpoint w.pth --rig rig.json -o m0.onnx
 
-        edgeport export flashocc --checkpoint mine.pth --classes names.txt -o mine.onnx
+        edgeport export flashocc --checkpoint w.pth --classes names.txt -o w.onnx
 
     Before the file is written its graph is compared with PyTorch on generated images. The same
     command gives the same bytes.
@@ -112,10 +112,10 @@ def _say(out: Output, result: ExportResult) -> None:
     for note in report["notes"]:
         out.say(f"  {note}")
     agreement = report["agreement"]
+    ties = f"; {agreement['ties']} ties fall differently" if agreement["ties"] else ""
     out.say(
-        f"agrees with PyTorch: logits within {agreement['max_difference']:.2g} "
-        f"(tolerance {agreement['tolerance']:.2g}), "
-        f"{agreement['ties']} of {agreement['labels']} labels differ, all of them ties"
+        f"agrees with PyTorch: logits within {agreement['max_difference']:.2g} (tolerance "
+        f"{agreement['tolerance']:.2g}), labels of {agreement['labels']} voxels equal{ties}"
     )
     out.say(f"pooling: {report['pooling']}")
     out.say(f"took {sum(report['seconds'].values()):.1f} s; next: edgeport inspect {model.path}")

@@ -1,0 +1,38 @@
+"""Things that take seconds to make and are the same for many tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporters.flashocc import export
+from exporters.flashocc.config import MINI
+from exporters.flashocc.exporter import build_network, make_geometry
+from exporters.flashocc.model import FlashOcc
+from exporters.flashocc.options import ExportOptions
+from exporters.flashocc.weights import find_source
+from exporters.variants import ExportResult
+
+
+@pytest.fixture(scope="session")
+def mini() -> FlashOcc:
+    """The mini network with random weights of seed 0 and the synthetic rig; do not change it."""
+    options = ExportOptions()
+    source = find_source("flashocc-mini", options)
+    assert source.config == MINI
+    network, _ = build_network(source, make_geometry(MINI, options))
+    return network
+
+
+@pytest.fixture(scope="session")
+def mini_export(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """``flashocc-mini`` exported with all defaults."""
+    return export("flashocc-mini", tmp_path_factory.mktemp("mini") / "mini.onnx")
+
+
+@pytest.fixture(scope="session")
+def rig_export(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """``flashocc-mini`` with the rig as input and logits as output."""
+    path: Path = tmp_path_factory.mktemp("rig") / "rig.onnx"
+    return export("flashocc-mini", path, rig="input", logits=True)
