@@ -64,15 +64,14 @@ class OrtRuntime:
     evidence: Evidence
 
     def probe(self) -> Availability:
-        version = _version()
-        problem = _provider_problem(self.providers[0]) if version else "it is not installed"
+        problem = _provider_problem(self.providers[0])
         return Availability(
             runtime=self.name,
-            version=version,
+            version=_version(),
             can_build=False,  # nothing is built: the model file runs as it is
             can_run=not problem,
             evidence=self.evidence,
-            reason=problem,
+            reason=problem or "it runs the model file itself, there is nothing to build",
             fix=f"pip install {self.package}" if problem else "",
         )
 
@@ -197,6 +196,8 @@ def _load_error(path: Path, error: Exception) -> UserError:
 
 
 def _provider_problem(provider: str) -> str:
+    if _version() is None:
+        return "onnxruntime is not installed"
     import onnxruntime
 
     present = onnxruntime.get_available_providers()

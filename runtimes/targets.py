@@ -132,7 +132,7 @@ class Targets:
         if key not in self.targets:
             raise UserError(
                 f"unknown target {key!r}",
-                fix=f"{did_you_mean(key, self.targets)}. All of them: edgeport doctor",
+                fix=f"{did_you_mean(key, self.targets)} (all of them: edgeport doctor)",
             )
         return self.targets[key]
 

@@ -11,6 +11,7 @@ from runtimes.tomlfile import parse, read_toml
 
 TABLE = Path(__file__).with_name("substitutes.toml")
 _FALLBACK = "Export the same arithmetic with other standard operators"
+_LIST = "List what is refused: edgeport check MODEL.onnx --target TARGET"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ def substitutes() -> tuple[Substitute, ...]:
 
 
 def advice_for(op_type: str, message: str) -> str:
-    """What to type or export instead, for a refusal of ``op_type`` with ``message``."""
+    """What to type or export instead, for a refusal of ``op_type`` with ``message``.
+
+    An empty ``op_type`` means that nobody knows which node it was.
+    """
     for row in substitutes():
         if row.fits(op_type, message):
             return row.advice
-    return _FALLBACK
+    return _FALLBACK if op_type else _LIST

@@ -31,6 +31,7 @@ _FIGURES = {
 }
 _SOURCE_LOCATION = re.compile(r"^\[[^\]]*\]\s*| In \S+ at \S+:\d+")
 _LAYER_NUMBER = re.compile(r"_\d+$")
+_ASSERTION = re.compile(r"^Assertion failed: .+?[^:]: (?=\S)")
 _WORD = re.compile(r"[^\s'\"(){}\[\],]+")
 
 
@@ -68,7 +69,7 @@ class BuildLog:
         """The first error, without places in the builder's own source."""
         if not self.errors:
             return "the builder gave no reason"
-        return _SOURCE_LOCATION.sub("", self.errors[0]).strip()
+        return _SOURCE_LOCATION.sub("", self.errors[0]).strip(" .")
 
 
 def build_failure(
@@ -81,7 +82,7 @@ def build_failure(
     """The sentence for a refused model: node, operator, the builder's reason, the substitute."""
     if parser_errors:
         first = parser_errors[0]
-        node, op_type, reason = first["node"], first["op_type"], first["message"]
+        node, op_type, reason = first["node"], first["op_type"], plain_words(first["message"])
     else:
         reason = log.reason()
         found = named_node(reason, graph)
@@ -90,8 +91,14 @@ def build_failure(
     verb = "parse" if parser_errors else "build"
     return UserError(
         f"{installed} cannot {verb} {model}{where}: {reason}",
-        fix=advice_for(op_type, reason) if op_type else "List what is refused: edgeport check",
+        fix=advice_for(op_type, reason),
     )
+
+
+def plain_words(message: str) -> str:
+    """A parser's message without its C++: the asserted expression, and the bare ``false``."""
+    words = _ASSERTION.sub("", message).strip(" .")
+    return "the parser does not know this operator" if words == "false" else words
 
 
 def named_node(text: str, graph: onnx.GraphProto) -> onnx.NodeProto | None:

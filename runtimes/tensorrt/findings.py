@@ -7,6 +7,7 @@ from dataclasses import replace
 from runtimes.base import Evidence, Finding
 from runtimes.targets import Stack
 from runtimes.tensorrt.advice import advice_for
+from runtimes.tensorrt.buildlog import plain_words
 from runtimes.tensorrt.capability import Capability
 from runtimes.tensorrt.installed import Installed
 
@@ -14,10 +15,16 @@ from runtimes.tensorrt.installed import Installed
 def parser_findings(capability: Capability, parser: str, decides: bool) -> list[Finding]:
     """Refusals of the parser called ``parser``: errors if it is the target's own, else notes."""
     source = f"the parser of {parser}, run here"
-    severity = "error" if decides else "note"
     findings = [
-        Finding(severity, r.message, r.node, r.op_type, source=source, evidence=Evidence.BUILT)  # type: ignore[arg-type]
-        for r in capability.refusals
+        Finding(
+            severity="error" if decides else "note",
+            message=plain_words(refusal.message),
+            node=refusal.node,
+            op_type=refusal.op_type,
+            source=source,
+            evidence=Evidence.BUILT,
+        )
+        for refusal in capability.refusals
     ]
     if not capability.complete:
         message = "the parser could not look past the last node it refused; there may be more"
@@ -26,9 +33,11 @@ def parser_findings(capability: Capability, parser: str, decides: bool) -> list[
 
 
 def merged(table: list[Finding], parser: list[Finding]) -> list[Finding]:
-    """The parser's verdict on a node replaces the table's."""
-    judged = {finding.node for finding in parser if finding.severity == "error" and finding.node}
-    return parser + [finding for finding in table if finding.node not in judged]
+    """One finding a node: an error before a note, the parser's before the table's."""
+    errors = {f.node for f in (*parser, *table) if f.severity == "error" and f.node}
+    heard = [f for f in parser if f.severity == "error" or f.node not in errors]
+    judged = {f.node for f in heard if f.node}
+    return heard + [f for f in table if f.node not in judged]
 
 
 def advised(finding: Finding) -> Finding:

@@ -1,0 +1,134 @@
+"""``edgeport bench``: several files timed against each other in one interleaved run."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.console import Output
+from exporters.errors import UserError
+from runtimes.base import Array
+from runtimes.benchmark import BenchResult, Case, CaseResult
+from runtimes.timing import Plan
+
+_SAMPLES_HELD = 4  # in memory, in every case's process; run in turn
+
+
+def command(
+    files: Annotated[
+        list[Path], typer.Argument(help="Model files or engines; the first is the reference.")
+    ],
+    runtime: Annotated[
+        str | None, typer.Option(help="For all files; else ONNX Runtime or TensorRT by suffix.")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Exactly this many runs of each file.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Without --runs: at least 30 runs and this long.")
+    ] = 10.0,
+    warmup: Annotated[int, typer.Option(min=0, help="Runs thrown away first.")] = 3,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each session; else one a core.")
+    ] = None,
+    samples: Annotated[
+        str | None, typer.Option(help="Inputs to run; else seeded random ones, which is said.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of random inputs and of the order of runs.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Time files against each other: percentiles with 95 % intervals, throughput, memory.
+
+    Each file runs in a process of its own and they take turns, in an order drawn anew each
+    round. A percentile that the number of runs cannot support is not printed: p50 takes 6 runs,
+    p90 36, p99 368. Example:
+
+        edgeport bench m.onnx m.int8.onnx --samples samples/ --runs 400 --threads 2
+
+    Known limits: only the runtime is timed, not decoding, resizing or post-processing. Latencies
+    of engines include the copies to and from the GPU. Intervals take runs as independent.
+    """
+    out = Output(json=as_json)
+    inputs, notes = _inputs(files, samples, seed)
+    cases = [
+        Case(name, path, feeds, runtime, threads)
+        for name, path, feeds in zip(_names(files), files, inputs, strict=True)
+    ]
+    plan = Plan(warmup, runs or 30, 0.0 if runs else seconds, runs or 10_000, seed)
+    from runtimes import bench
+
+    with out.progress("Bench") as progress:
+        result = bench(cases, plan, progress)
+    _show(out, result, notes)
+    out.result({**result.to_json(), "notes": [*notes, *result.notes]})
+
+
+def _inputs(
+    files: list[Path], samples: str | None, seed: int
+) -> tuple[list[list[dict[str, Array]]], list[str]]:
+    """Feeds of every file, and what a reader must know about them."""
+    from runtimes.feeding import describe_random, inputs_of_file, random_feeds
+
+    if samples is not None:
+        return [_read_samples(samples, files[0])] * len(files), []
+    infos = [inputs_of_file(path) for path in files]
+    sentences = dict.fromkeys(describe_random(info, seed) for info in infos)
+    return [[random_feeds(info, seed)] for info in infos], list(sentences)
+
+
+def _read_samples(source: str, model: Path) -> list[dict[str, Array]]:
+    from calibration.samples import inputs_of, open_samples
+    from exporters.modelfile import ModelFile
+
+    spec = ModelFile(model).spec if model.suffix == ".onnx" else None
+    held = [inputs_of(s) for s in itertools.islice(open_samples(source, spec), _SAMPLES_HELD)]
+    if not held:
+        raise UserError(
+            f"{source} holds no sample", fix="Make some: edgeport samples SOURCE -o DIR"
+        )
+    return held
+
+
+def _names(files: list[Path]) -> list[str]:
+    """File names where they differ, whole paths where they do not."""
+    names = [path.name for path in files]
+    return names if len(set(names)) == len(names) else [str(path) for path in files]
+
+
+def _show(out: Output, result: BenchResult, notes: list[str]) -> None:
+    machine = result.environment
+    out.say(
+        f"{machine['cpu']}, {result.threads} threads of {machine['cores']} cores, "
+        f"load {machine['load']} before; {result.runs} runs each, interleaved"
+    )
+    out.table(
+        "Latency in ms, with 95 % intervals",
+        ["file", "runtime", "p50", "p90", "p99", "runs/s", "times as fast", "peak MiB"],
+        [_row(case) for case in result.cases],
+    )
+    reasons = {p.reason for case in result.cases for p in case.timing.percentiles if p.reason}
+    for note in (*notes, *result.notes, *sorted(reasons)):
+        out.say(note)
+
+
+def _row(case: CaseResult) -> list[object]:
+    percentiles = [
+        None if p.value_ms is None else _interval(p.value_ms, p.low_ms, p.high_ms)
+        for p in case.timing.percentiles
+    ]
+    ratio = case.ratio_to_reference
+    return [
+        case.name,
+        case.runtime,
+        *percentiles,
+        case.timing.throughput_hz,
+        None if ratio is None else _interval(ratio.value, ratio.low, ratio.high),
+        case.peak_rss_mib,
+    ]
+
+
+def _interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
