@@ -1,0 +1,1 @@
+"""Charts as hand-made SVG: readable without scripts, printable, coloured by the page's CSS."""

@@ -1,0 +1,167 @@
+"""How numbers read on the page: units, sensible digits, and words for what is not there.
+
+One table column gets one number of decimals (``decimals``), so that digits line up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+NOTHING = "–"
+_SHARES = ("agreement", "iou", "accuracy", "precision", "recall", "share", "fraction", "coverage")
+_NAMES = {
+    "fp32": "FP32",
+    "fp16": "FP16",
+    "bf16": "BF16",
+    "int8": "INT8",
+    "int4": "INT4",
+    "iou": "IoU",
+    "miou": "mIoU",
+    "sqnr": "SQNR",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+    "rss": "memory",
+}
+_UNITS = {"db": "dB", "ms": "ms", "mib": "MiB", "hz": "Hz", "m": "m", "s": "s"}
+
+
+def decimals(values: Iterable[float | None], significant: int = 4) -> int:
+    """Decimals that show ``significant`` digits of the smallest value, between 0 and 6.
+
+    >>> decimals([484.21, 1312.4])
+    1
+    """
+    sizes = [abs(v) for v in values if v and math.isfinite(v)]
+    if not sizes:
+        return 0
+    return min(6, max(0, significant - 1 - math.floor(math.log10(min(sizes)))))
+
+
+def number(value: float | None, places: int | None = None) -> str:
+    """A number with thousands separators; four significant digits unless ``places`` is given."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if places is None:
+        places = 0 if float(value).is_integer() else decimals([value])
+    return f"{value:,.{places}f}".replace("-", "−")
+
+
+def plain(value: float) -> str:
+    """Like ``number`` without trailing zeros: for readings that stand alone."""
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def signed_percent(share: float | None, places: int = 1) -> str:
+    """A change of a share, with its sign; what rounds to nothing has none."""
+    if share is None or math.isnan(share):
+        return NOTHING
+    text = f"{share * 100:+.{places}f}"
+    return f"{'0' if float(text) == 0 else text.replace('-', '−')} %"
+
+
+def size(size_bytes: float) -> str:
+    """Bytes in decimal units, as storage is sold: ``42.7 MB``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def parameters(count: int) -> str:
+    """A parameter count as papers print it: ``39.94 M``."""
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return str(count)
+
+
+def duration(seconds: float | None) -> str:
+    """Wall-clock time: ``0.42 s``, ``35.2 s``, ``3 min 12 s``."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 120:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def memory(mib: float | None) -> str:
+    return NOTHING if mib is None else f"{mib:,.0f} MiB"
+
+
+def percent(share: float | None, places: int = 2) -> str:
+    """A share of one, rounded so that only exactly everything reads 100 %."""
+    if share is None or math.isnan(share):
+        return NOTHING
+    scale = 10**places
+    scaled = share * 100 * scale
+    rounded = math.floor(scaled) if 100 * scale - 1 < scaled < 100 * scale else round(scaled)
+    return f"{rounded / scale:.{places}f} %"
+
+
+def ordinal(p: float) -> str:
+    """``p50``, ``p99.9``."""
+    return f"p{p:g}"
+
+
+def metric(name: str, value: Any) -> str:
+    """A metric's value in the unit that its name promises.
+
+    >>> metric("label_agreement", 0.98765), metric("sqnr_db", 31.4159), metric("cosine", 0.99998)
+    ('98.77 %', '31.42 dB', '0.999980')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or not isinstance(value, (int, float)):
+        return NOTHING if value is None else str(value)
+    words = name.lower().split("_")
+    if any(word.endswith(_SHARES) for word in words) and words[-1] != "count" and 0 <= value <= 1:
+        return percent(value)
+    if "cosine" in words:
+        return number(value, 6)
+    if words[-1] in _UNITS:
+        return f"{number(value, 2)} {_UNITS[words[-1]]}"
+    return number(value)
+
+
+def title(name: str) -> str:
+    """``label_agreement`` as a heading: ``Label agreement``; a unit in the name is dropped."""
+    words = name.replace("-", " ").replace("_", " ").split()
+    if len(words) > 1 and words[-1].lower() in _UNITS:
+        words = words[:-1]
+    spelled = [_NAMES.get(word.lower(), word) for word in words]
+    text = " ".join(spelled)
+    return text[:1].upper() + text[1:] if spelled and spelled[0] == words[0] else text
+
+
+def spelled(text: str) -> str:
+    """Known abbreviations in their usual spelling: ``int8 tensorrt`` is ``INT8 TensorRT``."""
+    return " ".join(_NAMES.get(word.lower(), word) for word in text.split(" "))
+
+
+def moment(iso: str) -> str:
+    """An ISO time stamp in words, UTC; a text that is none stays as it is."""
+    try:
+        when = datetime.fromisoformat(iso.replace("Z", "+00:00"))
+    except ValueError:
+        return iso
+    if when.tzinfo is not None:
+        when = when.astimezone(timezone.utc)
+    zone = " UTC" if when.tzinfo is not None else ""
+    return f"{when.day} {when:%B %Y, %H:%M}{zone}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 sample``, ``2,000 samples``, ``3 classes``, ``4 boundaries``."""
+    if count != 1:
+        if noun.endswith("y"):
+            noun = noun[:-1] + "ies"
+        else:
+            noun += "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count:,} {noun}"

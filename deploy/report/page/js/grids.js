@@ -1,0 +1,63 @@
+// Label grids: from base64 of zlib to one byte a voxel, index (x * ny + y) * nz + z.
+
+async function inflate(base64, length) {
+  const packed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const labels = new Uint8Array(await new Response(stream).arrayBuffer());
+  if (labels.length !== length) throw new Error(`a grid holds ${labels.length} labels, not ${length}`);
+  return labels;
+}
+
+// A scene with its grids inflated, and the geometry that every view needs.
+async function loadScene(raw) {
+  const [nx, ny, nz] = raw.shape;
+  const grids = [];
+  for (const grid of raw.grids) {
+    const labels = await inflate(grid.labels, nx * ny * nz);
+    grids.push({ name: grid.name, note: grid.note, labels, counts: countLabels(labels) });
+  }
+  return { sample: raw.sample, nx, ny, nz, free: raw.free, voxel: raw.voxel_m, origin: raw.origin_m, grids };
+}
+
+function countLabels(labels) {
+  const counts = new Uint32Array(256);
+  for (let i = 0; i < labels.length; i += 1) counts[labels[i]] += 1;
+  return counts;
+}
+
+// "#rrggbb" to three numbers from 0 to 255.
+function rgb(hex) {
+  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+// For each of the 256 labels: its colour, and whether it is drawn at all.
+function paletteOf(classes) {
+  const colours = new Uint8Array(256 * 3).fill(128);
+  classes.forEach((entry, label) => colours.set(rgb(entry.colour), label * 3));
+  return colours;
+}
+
+const whole = new Intl.NumberFormat("en-US");
+
+function percentage(share) {
+  // only exactly nothing reads 0 %
+  if (share > 0 && share < 0.0001) return "< 0.01 %";
+  return `${(share * 100).toFixed(2)} %`;
+}
+
+// Reference and reduced precision have their own words on screen.
+function spelled(name) {
+  return name.replace(/\b(fp32|fp16|bf16|int8|int4)\b/gi, (word) => word.toUpperCase())
+    .replace(/\bonnxruntime\b/gi, "ONNX Runtime")
+    .replace(/\btensorrt(-rtx)?\b/gi, (word) => (word.length > 8 ? "TensorRT-RTX" : "TensorRT"));
+}
+
+function create(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "class") element.className = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}

@@ -1,0 +1,347 @@
+"""What ``report.json`` may say: the schema ``edgeport.report/1`` as typed, frozen models.
+
+The page is drawn from this file alone, so it is read strictly: a key that is unknown or missing is
+an error that names its place, never something left off the page in silence. Sections that a run
+did not produce are absent or null; the page then says "no evidence" for them.
+
+Units are in the names (``_ms``, ``_mib``, ``_bytes``, ``_db``, ``_m``). Dictionaries whose keys
+belong to somebody else (metrics, an engine's passport, tool versions) are open; the rest is closed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from exporters.errors import UserError, did_you_mean
+
+SCHEMA = "edgeport.report/1"
+_PROBLEMS_SHOWN = 5
+
+Scalar = float | int | bool | str | None
+Metrics = dict[str, Any]
+DataUri = Annotated[str, Field(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+=*$")]
+
+
+class _Part(BaseModel):
+    # "model_" is pydantic's own prefix; a report part has no methods that it could hide
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Environment(BaseModel):
+    """Where the run happened; readings that only some machines have may be added."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    cpu: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    python: str | None = None
+    os: str | None = None
+    load: Any = None
+    versions: dict[str, str | None] = Field(default_factory=dict)
+
+
+class Check(_Part):
+    """One line of the contract; ``ok`` is None where there was nothing to judge."""
+
+    name: str
+    value: Scalar = None
+    threshold: Scalar = None
+    comparison: Literal[">=", "<=", ">", "<", "=="] = ">="
+    unit: str = ""
+    ok: bool | None = None
+    note: str = ""
+
+
+class Verdict(_Part):
+    status: Literal["pass", "fail", "no evidence"]
+    checks: list[Check] = Field(default_factory=list)
+
+
+class ModelEntry(_Part):
+    """One model file; ``operators`` counts its nodes by type."""
+
+    role: str
+    path: str
+    size_bytes: int
+    sha256: str
+    opset: int | None = None
+    nodes: int | None = None
+    operators: dict[str, int] = Field(default_factory=dict)
+
+
+class Model(_Part):
+    variant: str
+    family: str = ""
+    task: str = ""
+    weights: str
+    parameters: int | None = None
+    classes: list[str] = Field(default_factory=list)
+    files: list[ModelEntry] = Field(default_factory=list)
+
+
+class Stage(_Part):
+    name: str
+    seconds: float | None
+    peak_rss_mib: float | None = None
+    cached: bool = False
+    notes: list[str] = Field(default_factory=list)
+
+
+class Skipped(_Part):
+    node: str
+    op_type: str
+    reason: str
+
+
+class Quantization(_Part):
+    policy: str
+    scales: str
+    samples: int | None = None
+    quantized: dict[str, int] = Field(default_factory=dict)
+    total: dict[str, int] = Field(default_factory=dict)
+    skipped: list[Skipped] = Field(default_factory=list)
+    seconds: float | None = None
+    peak_rss_mib: float | None = None
+
+
+class EngineEntry(_Part):
+    """One engine, its passport as the runtime wrote it, and what the preflight found."""
+
+    name: str
+    passport: Metrics
+    findings: list[Metrics | str] = Field(default_factory=list)
+
+
+class Percentile(_Part):
+    """One percentile with its order-statistic interval, or the reason why there is none."""
+
+    p: float
+    value_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    reason: str | None = None
+
+
+class Ratio(_Part):
+    """How many times faster than the reference of the same interleaved run."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LatencyCase(_Part):
+    """``latencies_ms`` are in the order of the runs."""
+
+    name: str
+    runtime: str = ""
+    latencies_ms: list[float] = Field(default_factory=list)
+    percentiles: list[Percentile] = Field(default_factory=list)
+    throughput_hz: float | None = None
+    ratio_to_reference: Ratio | None = None
+    peak_rss_mib: float | None = None
+
+
+class Latency(_Part):
+    cases: list[LatencyCase]
+    threads: int | None = None
+    runs: int | None = None
+
+
+class AgreementSample(_Part):
+    name: str
+    outputs: dict[str, Metrics]
+
+
+class ClassAgreement(_Part):
+    class_name: str = Field(alias="class")
+    reference_count: int | None = None
+    candidate_count: int | None = None
+    iou: float | None = None
+
+
+class Layer(_Part):
+    """One quantization boundary, in graph order; ``sqnr_db`` is None for an exact copy."""
+
+    tensor: str
+    node: str = ""
+    op_type: str = ""
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    max_abs: float | None = None
+
+
+class Agreement(_Part):
+    name: str
+    reference: str
+    candidate: str
+    samples: list[AgreementSample] = Field(default_factory=list)
+    summary: Metrics = Field(default_factory=dict)
+    per_class: list[ClassAgreement] | None = None
+    layers: list[Layer] | None = None
+
+
+class CameraImage(_Part):
+    camera: str
+    data_uri: DataUri
+
+
+class LabelGrid(_Part):
+    """``labels`` is base64 of zlib of uint8 labels in C order of ``shape``."""
+
+    name: str
+    labels: str
+    note: str = ""
+
+
+class Scene(_Part):
+    """One sample's cameras and its label grids ``[x, y, z]``, x forward, y left, z up, metres."""
+
+    sample: str
+    shape: tuple[int, int, int]
+    free: int
+    voxel_m: float
+    origin_m: tuple[float, float, float]
+    images: list[CameraImage] = Field(default_factory=list)
+    grids: list[LabelGrid] = Field(default_factory=list)
+
+    @field_validator("shape")
+    @classmethod
+    def _shape_fits_the_viewer(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(shape) < 1 or max(shape[:2]) > 1024 or shape[2] > 255:
+            raise ValueError("a grid is at least 1 and at most 1024 x 1024 x 255 voxels")
+        return shape
+
+    @model_validator(mode="after")
+    def _labels_fill_the_grid(self) -> Scene:
+        for grid in self.grids:
+            found, wanted = _inflated_size(grid.labels, prod(self.shape)), prod(self.shape)
+            if found != wanted:
+                raise ValueError(f"grid {grid.name!r} holds {found} labels, its shape {wanted}")
+        return self
+
+
+class Report(_Part):
+    """A whole ``report.json``."""
+
+    schema_: Literal["edgeport.report/1"] = Field(alias="schema")
+    title: str
+    created: str
+    notes: list[str] = Field(default_factory=list)
+    environment: Environment | None = None
+    verdict: Verdict | None = None
+    model: Model | None = None
+    stages: list[Stage] | None = None
+    quantization: list[Quantization] | None = None
+    engines: list[EngineEntry] | None = None
+    latency: Latency | None = None
+    agreement: list[Agreement] | None = None
+    occupancy: list[Scene] | None = None
+
+
+def parse_report(data: Any, source: str = "the report") -> Report:
+    """Check ``data`` against the schema.
+
+    Raises:
+        UserError: another schema version, or keys that are unknown, missing or of the wrong type;
+            the message names ``source`` and each place, like ``latency.cases[0].runtime``.
+    """
+    if not isinstance(data, Mapping) or "schema" not in data:
+        raise UserError(
+            f"{source} is no edgeport report: it has no key 'schema'",
+            fix="Name the folder that `edgeport run` wrote",
+        )
+    if data["schema"] != SCHEMA:
+        raise UserError(
+            f"{source} has schema {data['schema']!r}, this edgeport reads {SCHEMA!r}",
+            fix="Run `edgeport run` again, or use the edgeport that wrote it",
+        )
+    try:
+        return Report.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(detail) for detail in error.errors()]
+        shown = "; ".join(problems[:_PROBLEMS_SHOWN])
+        more = len(problems) - _PROBLEMS_SHOWN
+        raise UserError(
+            f"{source} does not follow {SCHEMA}: {shown}"
+            + (f"; and {more} more" if more > 0 else ""),
+            fix="Run `edgeport run` again; if you wrote the file, correct these keys",
+        ) from error
+
+
+def load_report(path: Path) -> Report:
+    """Read and check a ``report.json``.
+
+    Raises:
+        UserError: no such file, not JSON, or not of this schema.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"no {path.name} in {path.parent}", fix="Write one with: edgeport run RECIPE"
+        )
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not readable JSON: {error}",
+            fix="It may be truncated; run `edgeport run` again",
+        ) from error
+    return parse_report(data, str(path))
+
+
+def _inflated_size(labels: str, limit: int) -> int:
+    """Bytes that ``labels`` inflates to, reading at most one more than ``limit``."""
+    try:
+        return len(
+            zlib.decompressobj().decompress(base64.b64decode(labels, validate=True), limit + 1)
+        )
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"labels are not base64 of zlib data: {error}") from error
+
+
+def _problem(detail: ErrorDetails) -> str:
+    place = _place(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {place} ({_nearest(detail['loc'])})"
+    if detail["type"] == "missing":
+        return f"missing key {place}"
+    return f"{place}: {detail['msg']}"
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for step in loc:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.lstrip(".") or "the report"
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """The known keys nearest to an unknown one, found by walking the models along ``loc``."""
+    model: type[BaseModel] = Report
+    for step in loc[:-1]:
+        if isinstance(step, str):
+            model = _model_of(model, step) or model
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return did_you_mean(str(loc[-1]), known)
+
+
+def _model_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The model that the values of ``model``'s ``key`` have, through lists and optionals."""
+    field = model.model_fields.get(key)
+    pending = [field.annotation] if field is not None else []
+    while pending:
+        annotation = pending.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
+        pending.extend(getattr(annotation, "__args__", ()))
+    return None

@@ -1,0 +1,268 @@
+"""The made-up sections of ``report_fixture.full_report``."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_OPERATORS = {
+    "Conv": 57,
+    "Relu": 49,
+    "Add": 21,
+    "Concat": 6,
+    "Resize": 3,
+    "MaxPool": 1,
+    "Softmax": 1,
+    "Gather": 9,
+    "ReduceSum": 4,
+    "Mul": 5,
+    "Reshape": 12,
+    "Transpose": 9,
+    "ArgMax": 1,
+    "Cast": 4,
+    "Sub": 2,
+    "Gemm": 2,
+    "Softplus": 1,
+}
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    return {
+        "cpu": "Made-up CPU 8000 (avx2, avx512f, avx512_vnni)",
+        "cores": 2,
+        "threads": 2,
+        "python": "3.11.7",
+        "os": "Linux 6.1, x86_64",
+        "load": [0.42, 0.3, 0.2],
+        "versions": {
+            "edgeport": "0.1.0",
+            "numpy": "2.3.4",
+            "onnx": "1.23.0",
+            "onnxruntime": "1.31.0",
+            "torch": "2.13.0+cpu",
+            "tensorrt-rtx": "1.7.1.116",
+            "polygraphy": "0.49.26",
+            "pydantic": "2.14.3",
+            "tensorrt": None,
+        },
+    }
+
+
+def verdict() -> dict[str, Any]:
+    return {
+        "status": "pass",
+        "checks": [
+            {
+                "name": "Label agreement",
+                "value": 98.41,
+                "threshold": 97.0,
+                "comparison": ">=",
+                "unit": "%",
+                "ok": True,
+                "note": "lowest of 4 samples",
+            },
+            {
+                "name": "Speed-up, lower bound",
+                "value": 2.694,
+                "threshold": 2.0,
+                "comparison": ">=",
+                "unit": "×",
+                "ok": True,
+                "note": "",
+            },
+            {
+                "name": "Peak memory of quantization",
+                "value": 1874,
+                "threshold": 3072,
+                "comparison": "<=",
+                "unit": "MiB",
+                "ok": True,
+                "note": "",
+            },
+            {
+                "name": "mIoU loss",
+                "value": None,
+                "threshold": 1.0,
+                "comparison": "<=",
+                "unit": "points",
+                "ok": None,
+                "note": "the samples carry no labels; not part of the verdict",
+            },
+        ],
+    }
+
+
+def model(classes: list[str]) -> dict[str, Any]:
+    quantized = {**_OPERATORS, "QuantizeLinear": 92, "DequantizeLinear": 206}
+
+    def file(role: str, name: str, size_bytes: int, operators: dict[str, int]) -> dict[str, Any]:
+        return {
+            "role": role,
+            "path": name,
+            "size_bytes": size_bytes,
+            "sha256": digest(name),
+            "opset": 17,
+            "nodes": sum(operators.values()),
+            "operators": operators,
+        }
+
+    return {
+        "variant": "flashocc-m0",
+        "family": "flashocc",
+        "task": "occupancy",
+        "weights": "random weights, seed 0",
+        "parameters": 39_942_136,
+        "classes": classes,
+        "files": [
+            file("fp32", "models/flashocc-m0.onnx", 160_212_480, _OPERATORS),
+            file("int8 onnxruntime", "models/flashocc-m0.int8.onnx", 41_871_003, quantized),
+            file("int8 tensorrt", "models/flashocc-m0.int8-trt.onnx", 41_902_771, quantized),
+        ],
+    }
+
+
+def stages() -> list[dict[str, Any]]:
+    rows = [
+        ("samples", 2.1, 312.0, False, ["4 samples from the synthetic world, seed 0"]),
+        ("export", 21.4, 1490.0, True, []),
+        ("quantize", 31.8, 1874.0, False, ["entropy scales, 16 samples"]),
+        ("build", 48.2, 2210.0, False, []),
+        ("bench", 74.0, 1108.0, False, []),
+        ("verify", 12.3, 1422.0, False, []),
+    ]
+    return [
+        {"name": n, "seconds": s, "peak_rss_mib": m, "cached": c, "notes": notes}
+        for n, s, m, c, notes in rows
+    ]
+
+
+def quantization() -> list[dict[str, Any]]:
+    skipped = [
+        {
+            "node": f"/view_transformer/pooling/{op}_{index}",
+            "op_type": op,
+            "reason": "BEV pooling sums many cells; int8 sums would saturate",
+        }
+        for index in range(4)
+        for op in ("Gather", "ReduceSum", "Mul")
+    ]
+    skipped += [
+        {
+            "node": "/view_transformer/depth/Softmax",
+            "op_type": "Softmax",
+            "reason": "depth softmax: a distribution over 44 bins needs more than 8 bits",
+        },
+        {
+            "node": "/occupancy_head/predicter/predicter.2/Gemm",
+            "op_type": "Gemm",
+            "reason": "final class projection: its rounding decides labels directly",
+        },
+    ]
+    common = {"samples": 16, "total": {"Conv": 57, "Gemm": 2, "Add": 21, "MaxPool": 1, "Softmax": 1}}
+    done = {"Conv": 57, "Gemm": 1, "Add": 16, "MaxPool": 1}
+    return [
+        common
+        | {
+            "policy": policy,
+            "scales": "entropy",
+            "quantized": done,
+            "skipped": skipped,
+            "seconds": 31.8,
+            "peak_rss_mib": 1874.0,
+        }
+        for policy in ("onnxruntime", "tensorrt")
+    ]
+
+
+def engines() -> list[dict[str, Any]]:
+    def passport(name: str, size_bytes: int, build_s: float) -> dict[str, Any]:
+        return {
+            "runtime": "tensorrt-rtx",
+            "runtime_version": "1.7.1.116",
+            "evidence": "built",
+            "compute_capabilities": ["8.9", "12.0"],
+            "model_sha256": digest(name + "model"),
+            "engine_sha256": digest(name),
+            "size_bytes": size_bytes,
+            "build_s": build_s,
+            "model": {"variant": "flashocc-m0"},
+            "log": {"weights_bytes": 41_000_000, "scratch_bytes": 1 << 20},
+        }
+
+    note = {
+        "severity": "note",
+        "message": "ArgMax runs in INT32, the labels are cast after it",
+        "node": "/labels/ArgMax",
+        "op_type": "ArgMax",
+        "fix": "",
+        "source": "parser 1.7.1.116",
+        "evidence": "built",
+    }
+    return [
+        {"name": "fp32", "passport": passport("fp32", 161_440_812, 19.8), "findings": []},
+        {"name": "int8", "passport": passport("int8", 43_120_652, 28.4), "findings": [note]},
+    ]
+
+
+def layers(count: int = 72) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(5)
+    rows = []
+    for index in range(count):
+        sqnr = 41 - 0.19 * index + float(rng.normal(0, 2.2)) - 9 * (index in (31, 52))
+        node = f"/img_backbone/layer{1 + index // 18}/layer{1 + index // 18}.{index % 6}/conv{1 + index % 3}/Conv"
+        rows.append(
+            {
+                "tensor": node + "_output_0",
+                "node": node,
+                "op_type": "Conv",
+                "sqnr_db": None if index == 0 else sqnr,
+                "cosine": 1 - 10 ** (-sqnr / 10) / 2,
+                "max_abs": 0.02 + float(rng.random()) * 0.4,
+            }
+        )
+    return rows
+
+
+def agreement(
+    reference: NDArray[np.uint8], candidate: NDArray[np.uint8], classes: list[str]
+) -> list[dict[str, Any]]:
+    per_class = []
+    for label, name in enumerate(classes):
+        a, b = reference == label, candidate == label
+        union = int((a | b).sum())
+        per_class.append(
+            {
+                "class": name,
+                "reference_count": int(a.sum()),
+                "candidate_count": int(b.sum()),
+                "iou": float((a & b).sum() / union) if union else None,
+            }
+        )
+    equal = float((reference == candidate).mean())
+    samples = [
+        {
+            "name": f"synthetic-{index}",
+            "outputs": {
+                "labels": {"label_agreement": equal - 0.0011 * index, "miou": 0.912 - 0.004 * index}
+            },
+        }
+        for index in range(4)
+    ]
+    return [
+        {
+            "name": "int8 onnxruntime",
+            "reference": "fp32 onnxruntime",
+            "candidate": "int8 onnxruntime",
+            "samples": samples,
+            "summary": {"label_agreement": equal, "worst_label_agreement": equal - 0.0033, "miou": 0.906},
+            "per_class": per_class,
+            "layers": layers(),
+        }
+    ]
