@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from deploy.recipe import FP16, FP32, EnginePart, ModelPart
 from deploy.stages import StageWork
 from deploy.workplace import Workplace
 from exporters.errors import UserError
-from exporters.files import sha256_file
+from exporters.files import sha256_file, write_bytes
 from exporters.modelfile import ModelFile
 from exporters.variants import export as export_variant
 
@@ -31,7 +30,7 @@ def export(place: Workplace) -> JSON:
         report: JSON = {}
         if model.file is not None:
             ModelFile(model.file).require_spec()
-            shutil.copyfile(model.file, path)
+            write_bytes(path, Path(model.file).read_bytes(), overwrite=True)
             stage.notes.append(f"{Path(model.file).name} was taken as it is")
         else:
             report = _export(place, path)
