@@ -84,7 +84,7 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, words: str) -> None:
         (MINIMAL + "    quantization: {scales: entrop}\n", "Did you mean 'entropy'?"),
         (
             MINIMAL + "    engines: [{from: int8}]\n",
-            "line 3: unknown file 'int8'. Did you mean 'int8",
+            "line 3: unknown file 'int8'. Known: fp16, fp32, int8-onnxruntime, ",
         ),
         (MINIMAL + "    engines: [{from: fp32, runtime: tensorflow}]\n", "unknown runtime"),
         (MINIMAL + "    engines: [{from: fp32, target: jetson-orin}]\n", "jetson-orin"),
