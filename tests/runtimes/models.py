@@ -61,7 +61,7 @@ def save(proto: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-def conv(dtype: type = np.float32) -> onnx.ModelProto:
+def conv(dtype: type = np.float32, channels: int = 8) -> onnx.ModelProto:
     """Conv, bias, ReLU on 1x8x16x16."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return model(
@@ -69,13 +69,16 @@ def conv(dtype: type = np.float32) -> onnx.ModelProto:
             node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
             node("Relu", ["c"], ["y"]),
         ],
-        [("x", kind, [1, 8, 16, 16])],
-        [("y", kind, [1, 8, 16, 16])],
-        {"w": weights(8, 8, 3, 3).astype(dtype), "b": weights(8).astype(dtype)},
+        [("x", kind, [1, channels, 16, 16])],
+        [("y", kind, [1, channels, 16, 16])],
+        {
+            "w": weights(channels, channels, 3, 3).astype(dtype),
+            "b": weights(channels).astype(dtype),
+        },
     )
 
 
-def quantized_conv(zero_point: int = 0) -> onnx.ModelProto:
+def quantized_conv(zero_point: int = 0, channels: int = 8) -> onnx.ModelProto:
     """The same Conv with int8 Q/DQ: per tensor before it, per channel on its weight."""
     rng = np.random.default_rng(0)
     return model(
@@ -86,15 +89,15 @@ def quantized_conv(zero_point: int = 0) -> onnx.ModelProto:
             node("Conv", ["xd", "wd", "b"], ["c"], pads=[1, 1, 1, 1]),
             node("Relu", ["c"], ["y"]),
         ],
-        [("x", FLOAT, [1, 8, 16, 16])],
-        [("y", FLOAT, [1, 8, 16, 16])],
+        [("x", FLOAT, [1, channels, 16, 16])],
+        [("y", FLOAT, [1, channels, 16, 16])],
         {
-            "w": rng.integers(-127, 128, (8, 8, 3, 3)).astype(np.int8),
+            "w": rng.integers(-127, 128, (channels, channels, 3, 3)).astype(np.int8),
             "sx": np.float32(0.05),
             "zx": np.int8(zero_point),
-            "sw": rng.uniform(0.001, 0.002, 8).astype(np.float32),
-            "zw": np.zeros(8, np.int8),
-            "b": weights(8),
+            "sw": rng.uniform(0.001, 0.002, channels).astype(np.float32),
+            "zw": np.zeros(channels, np.int8),
+            "b": weights(channels),
         },
     )
 

@@ -122,7 +122,7 @@ def test_a_type_that_the_target_lacks_is_found_before_the_parser(tmp_path: Path)
 
 def test_a_foreign_operator_is_refused_for_every_tensorrt(tmp_path: Path) -> None:
     for target in (ADA, ORIN):
-        with pytest.raises(UserError, match="node 'foreign0' is my.domain::Relu"):
+        with pytest.raises(UserError, match=r"node 'foreign0' is my\.domain::Relu"):
             check(models.foreign(), target, tmp_path)
 
 
