@@ -1,1 +1,52 @@
-"""Placeholder; see design."""
+"""Calibration: a model file and samples in, an INT8 or FP16 model file out.
+
+    from calibration import QuantizeOptions, quantize, open_samples
+
+    samples = open_samples("samples/", ModelFile("m0.onnx").spec)
+    quantize("m0.onnx", samples, "m0.int8.onnx", QuantizeOptions(policy="onnxruntime"))
+
+``observe`` makes statistics that serve several quantizations of one model; ``cast`` turns a float
+or INT8 file's remainder into FP16 or BF16.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calibration.casting import CastResult, cast
+    from calibration.observers import observe
+    from calibration.options import QuantizeOptions, QuantizeResult
+    from calibration.quantizer import quantize
+    from calibration.statistics import Statistics
+
+__all__ = [
+    "CastResult",
+    "QuantizeOptions",
+    "QuantizeResult",
+    "Statistics",
+    "cast",
+    "observe",
+    "quantize",
+]
+
+_HOMES = {
+    "CastResult": "calibration.casting",
+    "QuantizeOptions": "calibration.options",
+    "QuantizeResult": "calibration.options",
+    "Statistics": "calibration.statistics",
+    "cast": "calibration.casting",
+    "observe": "calibration.observers",
+    "quantize": "calibration.quantizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

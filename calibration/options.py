@@ -1,0 +1,98 @@
+"""What can be asked of the quantizer, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.feeds import MIN_SAMPLES
+from calibration.policies import POLICIES
+from calibration.registry import Registry
+from calibration.scales import SCALES
+from calibration.weights import ROUNDINGS
+from exporters.errors import UserError
+from exporters.modelfile import ModelFile
+
+SPLITS: Registry[str] = Registry("split")
+SPLITS.add("none", "every weighted node stays one node")
+
+WEIGHT_TYPES: Registry[str] = Registry("weight type")
+WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")
+
+RESTS: Registry[str] = Registry("type of the remainder")
+RESTS.add("fp32", "what is not quantized stays as it is")
+RESTS.add("fp16", "what is not quantized is cast to FP16")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize; every name is checked when this is made.
+
+    Attributes:
+        policy: where Q/DQ go: ``tensorrt`` or ``onnxruntime``.
+        scales: how ranges are chosen: ``minmax``, ``percentile``, ``mse`` or ``entropy``.
+        split: weight splitting; ``none``.
+        rounding: of weights; ``nearest``.
+        weights: ``int8``.
+        rest: type of everything that is not quantized: ``fp32`` or ``fp16``.
+        keep_float: node names, or prefixes of them, that stay in float.
+        quantize_also: names or prefixes of nodes that the model file declares as float and that
+            are to be quantized all the same.
+        min_samples: fewer samples are refused.
+    """
+
+    policy: str = "tensorrt"
+    scales: str = "mse"
+    split: str = "none"
+    rounding: str = "nearest"
+    weights: str = "int8"
+    rest: str = "fp32"
+    keep_float: tuple[str, ...] = ()
+    quantize_also: tuple[str, ...] = ()
+    min_samples: int = MIN_SAMPLES
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        POLICIES.get(self.policy)
+        SCALES.get(self.scales)
+        SPLITS.get(self.split)
+        ROUNDINGS.get(self.rounding)
+        WEIGHT_TYPES.get(self.weights)
+        RESTS.get(self.rest)
+        if self.min_samples < 1:
+            raise UserError(
+                f"at least 1 sample is needed, not {self.min_samples}", fix="Raise --min-samples"
+            )
+        if self.policy == "onnxruntime" and self.rest == "fp16":
+            raise UserError(
+                "ONNX Runtime's CPU kernels have no FP16: --rest fp16 is for --policy tensorrt",
+                fix="Drop --rest fp16, or choose --policy tensorrt",
+            )
+
+    def recipe(self) -> dict[str, Any]:
+        """What of this decides the result, for the model file."""
+        return {
+            "policy": self.policy,
+            "scales": self.scales,
+            "split": self.split,
+            "rounding": self.rounding,
+            "weights": self.weights,
+            "rest": self.rest,
+            "keep_float": list(self.keep_float),
+            "quantize_also": list(self.quantize_also),
+        }
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """A quantized model file and what happened on the way.
+
+    Attributes:
+        report: JSON: the recipe, ``samples``, counts of operators ``quantized`` and in ``total``,
+            multiply-adds likewise, ``skipped`` nodes with reasons, the scales in short, and
+            ``seconds`` by phase with ``peak_rss_mib``.
+    """
+
+    model: ModelFile
+    report: Mapping[str, Any]
