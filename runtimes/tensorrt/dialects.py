@@ -37,7 +37,6 @@ _COMMON_NAMES = (
     "IExecutionContext.execute_async_v3",
     "IExecutionContext.set_tensor_address",
     "ILogger",
-    "ILogger.Severity",
     "IProgressMonitor",
     "IProgressMonitor.phase_finish",
     "IProgressMonitor.phase_start",

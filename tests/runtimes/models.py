@@ -185,3 +185,27 @@ def foreign() -> onnx.ModelProto:
         [("y", FLOAT, [4])],
         domains=["my.domain"],
     )
+
+
+def conv_chain(length: int, channels: int) -> onnx.ModelProto:
+    """Many Q/DQ Convs one behind another: something that a builder is busy with for a while."""
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Array] = {
+        "sx": np.float32(0.05),
+        "zx": np.int8(0),
+        "sw": np.full(channels, 0.001, np.float32),
+        "zw": np.zeros(channels, np.int8),
+    }
+    rng = np.random.default_rng(0)
+    shape = (channels, channels, 3, 3)
+    for i in range(length):
+        x, y = f"t{i}", f"t{i + 1}"
+        constants[f"w{i}"] = rng.integers(-127, 128, shape).astype(np.int8)
+        nodes += [
+            node("QuantizeLinear", [x, "sx", "zx"], [f"q{i}"], name=f"quantize{i}"),
+            node("DequantizeLinear", [f"q{i}", "sx", "zx"], [f"d{i}"], name=f"dequantize{i}"),
+            node("DequantizeLinear", [f"w{i}", "sw", "zw"], [f"wd{i}"], axis=0, name=f"weight{i}"),
+            node("Conv", [f"d{i}", f"wd{i}"], [y], pads=[1, 1, 1, 1], name=f"conv{i}"),
+        ]
+    size = [1, channels, 32, 32]
+    return model(nodes, [("t0", FLOAT, size)], [(f"t{length}", FLOAT, size)], constants)

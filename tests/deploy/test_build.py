@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy import cli
+from tests.runtimes import models
+
+pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def only_this_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "COMMANDS", ("build",))
+
+
+def test_an_engine_and_its_passport(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = models.save(models.quantized_conv(), tmp_path / "m.onnx")
+    output = tmp_path / "m.engine"
+    arguments = ["build", str(source), "--runtime", "tensorrt", "-o", str(output)]
+    assert cli.run([*arguments, "--compute-capability", "8.9"]) == 0
+    captured = capsys.readouterr()
+    assert "by tensorrt-rtx 1.7" in captured.out
+    assert "for compute capability 8.9" in captured.out
+    assert "evidence: built (nothing ran)" in captured.out
+    assert "Build m.engine: build engine" in captured.err
+    assert output.stat().st_size > 1000
+    assert json.loads(Path(f"{output}.passport.json").read_text())["evidence"] == "built"
+
+
+def test_json_is_the_passport(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = models.save(models.conv(np.float16), tmp_path / "m.onnx")
+    output = tmp_path / "m.engine"
+    target = "rtx-blackwell/trt-rtx1.7"
+    assert cli.run(["build", str(source), "--target", target, "-o", str(output), "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert captured.err == ""
+    assert result["path"] == str(output)
+    assert result["compute_capabilities"] == ["12.0"]
+    assert result["schema"] == "edgeport.passport/1"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (
+            ["--target", "jetson-orin-agx/jp6.2/trt10.4"],
+            2,
+            "Did you mean 'jetson-orin-agx/jp6.2/trt10.3'",
+        ),
+        (
+            ["--target", "jetson-orin-agx/jp6.2/trt10.3"],
+            3,
+            "On the Jetson AGX Orin: sudo apt-get install",
+        ),
+        (["--compute-capability", "8.7"], 2, "no engine for compute capability '8.7'"),
+        (["--runtime", "tensort"], 2, "unknown runtime 'tensort'. Did you mean 'tensorrt'?"),
+        (["--runtime", "onnxruntime"], 2, "onnxruntime builds no engine"),
+    ],
+)
+def test_impossible_wishes(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    source = models.save(models.conv(), tmp_path / "m.onnx")
+    output = tmp_path / "out" / "m.engine"
+    assert cli.run(["build", str(source), "-o", str(output), *options]) == code
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_unknown_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = models.save(models.shift(), tmp_path / "m.onnx")
+    assert cli.run(["build", str(source), "-o", str(tmp_path / "m.engine")]) == 2
+    error = capsys.readouterr().err
+    assert "at node 'shift0' (BitShift)" in error
+    assert "Mod(x, k)" in error
+
+
+def test_an_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = models.save(models.conv(), tmp_path / "m.onnx")
+    (tmp_path / "file").write_text("")
+    assert cli.run(["build", str(source), "-o", str(tmp_path / "file" / "m.engine")]) == 3
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_no_such_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["build", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.engine")]) == 2
+    assert "no model file at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_build_leaves_nothing(tmp_path: Path, sent: signal.Signals) -> None:
+    """A chain of Convs that takes the builder seconds, interrupted at its first progress line."""
+    source = models.save(models.conv_chain(length=60, channels=128), tmp_path / "m.onnx")
+    output = tmp_path / "out" / "m.engine"
+    code = (
+        "import deploy.cli as c; c.COMMANDS = ('build',)\n"
+        f"c.main(['build', {str(source)!r}, '-o', {str(output)!r}])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "build engine" in first
+    os.kill(process.pid, sent)
+    last = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
+    assert "no half-written file was left" in last
+    assert list(output.parent.iterdir()) == []
+    time.sleep(0.1)
+    assert str(output) not in _command_lines(), "the builder process is gone"
+
+
+def _command_lines() -> str:
+    import psutil
+
+    return "\n".join(" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
