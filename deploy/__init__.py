@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from deploy.pipeline import run
     from deploy.recipe import Recipe, load_recipe
     from deploy.verdict import Check, Verdict
-    from deploy.verify import verify
+    from deploy.verification import verify
 
 _HOMES = {
     # comparing
     "Comparison": "comparison",
     "Thresholds": "comparison",
-    "verify": "verify",
+    "verify": "verification",
     # judging
     "Check": "verdict",
     "Verdict": "verdict",

@@ -10,7 +10,7 @@ from deploy.comparison import Thresholds
 from deploy.recipe import FP32
 from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
-from deploy.verify import verify as compare
+from deploy.verification import verify as compare
 from deploy.workplace import Workplace
 
 JSON = dict[str, Any]

@@ -64,7 +64,7 @@ def command(
     Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
     quantize leaves them. An engine is run only where its device is.
     """
-    from deploy.verify import verify
+    from deploy.verification import verify
 
     out = Output(json=as_json)
     with out.progress("Verify") as progress:
