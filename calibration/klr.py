@@ -35,7 +35,7 @@ Counts = NDArray[Any]
 
 def levels_of(bits: int, *, signed: bool) -> int:
     """Levels above zero: 255 of unsigned and 127 of symmetric signed 8 bit."""
-    return 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return int(2 ** (bits - 1) - 1 if signed else 2**bits - 1)
 
 
 def klr_threshold(counts: Counts, maximum: float, levels: int) -> float:
@@ -76,11 +76,11 @@ def despiked(counts: Counts) -> NDArray[np.float64]:
     """
     counts = np.asarray(counts, dtype=np.float64)
     if len(counts) < 3:
-        return counts.copy()
+        return np.asarray(counts.copy())
     padded = np.concatenate((counts[2:0:-1], counts, counts[[-1, -1]]))
     neighbours = (padded[:-4] + padded[1:-3] + padded[3:-1] + padded[4:]) / 4
     usual = np.maximum(neighbours, 1.0)
-    return np.where(counts > SPIKE_RATIO * usual, usual, counts)
+    return np.asarray(np.where(counts > SPIKE_RATIO * usual, usual, counts))
 
 
 def _candidates(cumulative: NDArray[np.float64], levels: int) -> list[int]:

@@ -157,7 +157,7 @@ def symmetric_scale(weight: NDArray[Any], granularity: Granularity, bits: int) -
 def quantize_symmetric(weight: NDArray[Any], scale: Floats, bits: int) -> Integers:
     """int8 of ``weight``'s shape, half to even, clamped to ±(2^(bits-1) - 1)."""
     q = np.rint(np.asarray(weight, dtype=np.float32) / _aligned(scale, np.ndim(weight)))
-    return np.clip(q, -_largest(bits), _largest(bits)).astype(np.int8)
+    return np.asarray(np.clip(q, -_largest(bits), _largest(bits)), dtype=np.int8)
 
 
 def join_accumulators(
@@ -202,7 +202,8 @@ def _linkable_step(weight: Floats, options: SplitOptions) -> Floats:
     """Coarse steps below this would need a shift of more than ``bits`` to reach the fine step."""
     neighbours = weight.copy()
     neighbours[centre_index(weight.shape)] = 0
-    return symmetric_scale(neighbours, options.coarse, options.bits) / np.float32(2**options.bits)
+    scale = symmetric_scale(neighbours, options.coarse, options.bits)
+    return np.asarray(scale / 2**options.bits, dtype=np.float32)
 
 
 def _linked(
