@@ -221,7 +221,7 @@ def _read_pickle(path: Path) -> Any:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """torch warns about pickle protocols before it fails on them; the error is enough."""
+    """Torch warns about pickle protocols before it fails on them; the error is enough."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -71,15 +71,20 @@ def name_by_module(model: ir.Model) -> None:
 
 
 def strip(model: ir.Model) -> None:
-    """Remove stack traces, source paths, doc strings and intermediate shapes' metadata."""
+    """Remove stack traces, source paths, doc strings and the exporter's own notes."""
     from onnx_ir.passes import common
 
     common.ClearMetadataAndDocStringPass()(model)
+    graph = model.graph
+    made = (value for node in graph.all_nodes() for value in node.outputs)
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values(), *made):
+        value.metadata_props.clear()
+        value.doc_string = None
     model.metadata_props.clear()
     model.producer_name = "edgeport"
     model.producer_version = None
     model.doc_string = None
-    model.graph.name = "main"
+    graph.name = "main"
 
 
 def _module_path(node: ir.Node) -> tuple[str, ...]:

@@ -90,12 +90,11 @@ def compare(
 def _compare_one(
     expected: NDArray[np.float32], found: Mapping[str, NDArray[Any]], outputs: Mapping[str, str]
 ) -> Agreement:
-    logits = next(found[name] for name, kind in outputs.items() if kind == "logits")
-    if logits.shape != expected.shape:  # [z, class, y, x], as it is before argmax
-        logits = logits.transpose(3, 2, 0, 1)
-    labels = next((found[name] for name, kind in outputs.items() if kind == "labels"), None)
-    if labels is None:
-        labels = logits.argmax(-1)
+    by_kind = {kind: found[name] for name, kind in outputs.items()}
+    if "labels" in by_kind:
+        logits, labels = by_kind["volume"].transpose(3, 2, 0, 1), by_kind["labels"]
+    else:
+        logits, labels = by_kind["logits"], by_kind["logits"].argmax(-1)
     best = np.partition(expected, -2, axis=-1)
     gap = best[..., -1] - best[..., -2]
     tolerance = RELATIVE_TOLERANCE * float(expected.std())
@@ -114,7 +113,8 @@ def _compare_one(
 def _session(proto: onnx.ModelProto) -> tuple[Any, dict[str, str]]:
     """An ONNX Runtime session, and its outputs with what they are.
 
-    Where argmax is in the graph its input becomes an output too, in a copy.
+    ``logits`` or ``labels``; with labels also ``volume``, ``[z, class, y, x]``: the input of argmax
+    becomes an output too, in a copy of the graph.
     """
     import onnx
     import onnxruntime as ort
@@ -126,7 +126,7 @@ def _session(proto: onnx.ModelProto) -> tuple[Any, dict[str, str]]:
         graph = onnx.ModelProto()
         graph.CopyFrom(proto)
         graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(argmax[-1].input[0]))
-        outputs = {proto.graph.output[0].name: "labels", argmax[-1].input[0]: "logits"}
+        outputs = {proto.graph.output[0].name: "labels", argmax[-1].input[0]: "volume"}
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(

@@ -79,7 +79,7 @@ def _camera(name: str, mount: Mount) -> Camera:
     # Columns: camera x (right), y (down) and z (ahead) in the ego frame, before yaw.
     upright = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
     pose = np.eye(4)
-    pose[:3, :3] = _about_z(yaw) @ upright @ _about_z(roll)
+    pose[:3, :3] = (_about_z(yaw) @ upright @ _about_z(roll)).round(9) + 0.0  # no -0, no 1e-16
     pose[:3, 3] = mount.x, mount.y, mount.z
     intrinsics = np.array(
         [[mount.focal, 0.0, _CENTRE_X], [0.0, mount.focal, _CENTRE_Y], [0.0, 0.0, 1.0]]

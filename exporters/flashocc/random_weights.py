@@ -68,7 +68,7 @@ def generated_images(count: int, size: tuple[int, int], seed: int) -> NDArray[np
     height, width = size
     random = np.random.default_rng(seed)
     image = np.zeros((count, height, width, 3))
-    block, strength = 64, 64.0
+    block, strength = height // 4, 64.0
     while block >= 2:
         shape = (count, -(-height // block), -(-width // block), 3)
         grey = random.standard_normal((*shape[:3], 1))

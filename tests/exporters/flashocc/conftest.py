@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from exporters.flashocc import export
 from exporters.flashocc.config import MINI
@@ -32,7 +33,15 @@ def mini_export(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
 
 
 @pytest.fixture(scope="session")
-def rig_export(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    """``flashocc-mini`` with the rig as input and logits as output."""
+def mini_checkpoint(mini: FlashOcc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini network's weights as an mmcv checkpoint."""
+    path: Path = tmp_path_factory.mktemp("weights") / "mini.pth"
+    torch.save({"meta": {"epoch": 24}, "state_dict": mini.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def rig_export(mini_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """The mini checkpoint with the rig as input and logits as output."""
     path: Path = tmp_path_factory.mktemp("rig") / "rig.onnx"
-    return export("flashocc-mini", path, rig="input", logits=True)
+    return export("flashocc-mini", path, checkpoint=mini_checkpoint, rig="input", logits=True)
