@@ -31,6 +31,11 @@ from exporters.modelfile import ModelSpec, OutputSpec
 from runtimes.base import Progress, Session
 from runtimes.feeds import check_feeds
 
+_EMULATED = (
+    "the candidate is made for TensorRT; ONNX Runtime emulates its Q/DQ, so errors are right up to "
+    "rounding and kernels are not those of the engine"
+)
+
 
 def verify(
     reference: Path | str,
@@ -61,7 +66,8 @@ def verify(
         MissingRequirementError: a file's runtime cannot run here.
     """
     reference, candidate = Path(reference), Path(candidate)
-    spec = spec_of(reference) or spec_of(candidate)
+    candidate_spec = spec_of(candidate)
+    spec = spec_of(reference) or candidate_spec
     opened = open_samples(samples, spec) if isinstance(samples, (str, Path)) else samples
     if len(opened) == 0:
         raise UserError("there are no samples to verify on", fix="Name others with --samples")
@@ -82,6 +88,8 @@ def verify(
         inside = compare_layers(reference, candidate, opened, threads=threads, progress=progress)
     overall = {name: comparison.metrics() for name, comparison in run.outputs.items()}
     pair = run.metric_pair()
+    emulated = _is_emulated(candidate_spec)
+    verdict = judge_comparison(thresholds or Thresholds(), overall, pair, inside, emulated=emulated)
     return Comparison(
         reference=reference.name,
         candidate=candidate.name,
@@ -90,10 +98,16 @@ def verify(
         parts={name: comparison.parts() for name, comparison in run.outputs.items()},
         metric=pair,
         layers=inside,
-        verdict=judge_comparison(thresholds or Thresholds(), overall, pair, inside),
+        verdict=verdict,
         weights=str(spec.weights) if spec is not None else "",
-        notes=tuple(run.notes()),
+        notes=(*run.notes(), *([_EMULATED] if emulated else [])),
     )
+
+
+def _is_emulated(spec: ModelSpec | None) -> bool:
+    """Whether an INT8 model file has its Q/DQ placed for TensorRT."""
+    quantization = spec.quantization if spec is not None else None
+    return quantization is not None and quantization.get("policy") == "tensorrt"
 
 
 def _checked(name: str, feeds: Mapping[str, Array], session: Session) -> Mapping[str, Array]:
