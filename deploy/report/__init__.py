@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page drawn from a bundle's ``report.json`` and nothing else."""
+"""The report: one self-contained HTML page, drawn from a bundle's ``report.json`` alone."""
 
 from __future__ import annotations
 

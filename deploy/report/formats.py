@@ -6,27 +6,37 @@ One table column gets one number of decimals (``decimals``), so that digits line
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 NOTHING = "–"
-_SHARES = ("agreement", "iou", "accuracy", "precision", "recall", "share", "fraction", "coverage")
-_NAMES = {
+_SHARES = {"agreement", "iou", "accuracy", "precision", "recall", "share", "fraction", "coverage"}
+_UNITS = {"db": "dB", "ms": "ms", "mib": "MiB", "hz": "Hz", "m": "m", "s": "s"}
+_TITLES = {
+    "agreement": "Label agreement",
+    "agreement_occupied": "Agreement where occupied",
+    "max_abs": "Largest error",
+    "mismatched": "No longer finite",
+}
+_SPELLINGS = {
+    "tensorrt-rtx": "TensorRT-RTX",
+    "tensorrt": "TensorRT",
+    "onnxruntime": "ONNX Runtime",
     "fp32": "FP32",
     "fp16": "FP16",
     "bf16": "BF16",
     "int8": "INT8",
     "int4": "INT4",
-    "iou": "IoU",
     "miou": "mIoU",
+    "iou": "IoU",
     "sqnr": "SQNR",
-    "onnxruntime": "ONNX Runtime",
-    "tensorrt": "TensorRT",
-    "tensorrt-rtx": "TensorRT-RTX",
     "rss": "memory",
+    "cpu": "CPU",
 }
-_UNITS = {"db": "dB", "ms": "ms", "mib": "MiB", "hz": "Hz", "m": "m", "s": "s"}
+_KNOWN_WORD = re.compile(rf"(?<!\w)({'|'.join(_SPELLINGS)})(?!\w)", re.IGNORECASE)
+_TYPE_AND_MORE = re.compile(r"\b(FP32|FP16|BF16|INT8|INT4)-")
 
 
 def decimals(values: Iterable[float | None], significant: int = 4) -> int:
@@ -111,38 +121,52 @@ def ordinal(p: float) -> str:
 
 
 def metric(name: str, value: Any) -> str:
-    """A metric's value in the unit that its name promises.
+    """A metric's value in the unit that its name promises; mIoU is in per cent already.
 
-    >>> metric("label_agreement", 0.98765), metric("sqnr_db", 31.4159), metric("cosine", 0.99998)
-    ('98.77 %', '31.42 dB', '0.999980')
+    >>> metric("agreement", 0.98765), metric("sqnr_db", 31.4159), metric("miou_loss", 0.5)
+    ('98.77 %', '31.42 dB', '0.50 %')
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)):
         return NOTHING if value is None else str(value)
-    words = name.lower().split("_")
-    if any(word.endswith(_SHARES) for word in words) and words[-1] != "count" and 0 <= value <= 1:
+    words = re.split(r"[._]", name.lower())
+    if "miou" in words:
+        return f"{number(value, 2)} %"
+    if _SHARES & set(words) and words[-1] != "count" and 0 <= value <= 1:
         return percent(value)
     if "cosine" in words:
         return number(value, 6)
     if words[-1] in _UNITS:
-        return f"{number(value, 2)} {_UNITS[words[-1]]}"
+        places = 0 if isinstance(value, int) else 2
+        return f"{number(value, places)} {_UNITS[words[-1]]}"
     return number(value)
 
 
+def metric_of(values: Mapping[str, Any], name: str) -> str:
+    """The metric ``name`` among its neighbours: no SQNR and no error means an exact copy."""
+    value = values.get(name)
+    prefix, _, last = name.rpartition("sqnr_db")
+    if value is None and not last and values.get(f"{prefix}max_abs") == 0:
+        return "exact"
+    return metric(name, value)
+
+
 def title(name: str) -> str:
-    """``label_agreement`` as a heading: ``Label agreement``; a unit in the name is dropped."""
-    words = name.replace("-", " ").replace("_", " ").split()
+    """``worst_sqnr_db`` as a heading: ``Worst SQNR``; a unit at the end is dropped."""
+    if name in _TITLES:
+        return _TITLES[name]
+    words = re.split(r"[-._ ]", name)
     if len(words) > 1 and words[-1].lower() in _UNITS:
         words = words[:-1]
-    spelled = [_NAMES.get(word.lower(), word) for word in words]
-    text = " ".join(spelled)
-    return text[:1].upper() + text[1:] if spelled and spelled[0] == words[0] else text
+    text = spelled(" ".join(words))
+    return text if words[0].lower() in _SPELLINGS else text[:1].upper() + text[1:]
 
 
 def spelled(text: str) -> str:
-    """Known abbreviations in their usual spelling: ``int8 tensorrt`` is ``INT8 TensorRT``."""
-    return " ".join(_NAMES.get(word.lower(), word) for word in text.split(" "))
+    """Known abbreviations in their usual spelling: ``int8-tensorrt`` is ``INT8 TensorRT``."""
+    text = _KNOWN_WORD.sub(lambda found: _SPELLINGS[found[0].lower()], text)
+    return _TYPE_AND_MORE.sub(r"\1 ", text)
 
 
 def moment(iso: str) -> str:

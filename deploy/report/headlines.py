@@ -14,7 +14,7 @@ from typing import TypeVar
 from deploy.report import formats
 from deploy.report.schema import Agreement, LatencyCase, ModelEntry, Report
 
-_AGREEMENT_KEYS = ("label_agreement", "agreement")
+_AGREEMENT = "agreement"
 
 T = TypeVar("T")
 
@@ -41,7 +41,8 @@ def _speed(report: Report) -> Headline:
         (c for c in cases if c.ratio_to_reference and c is not reference), _case_text
     )
     if case is None or case.ratio_to_reference is None:
-        return Headline(label, None, "no evidence: no case was timed against a reference")
+        reason = "the runs are too few for a ratio" if len(cases) > 1 else "no two cases were timed"
+        return Headline(label, None, f"no evidence: {reason}")
     ratio = case.ratio_to_reference
     if ratio.low is None or ratio.high is None:
         detail = "no interval"
@@ -67,7 +68,7 @@ def _agreement(report: Report) -> Headline:
     comparison = _prefer_int8(report.agreement or [], lambda a: f"{a.name} {a.candidate}")
     if comparison is None or not comparison.summary:
         return Headline(label, None, "no evidence: nothing was compared")
-    key = next((k for k in _AGREEMENT_KEYS if k in comparison.summary), None)
+    key = next((k for k in comparison.summary if k.split(".")[-1] == _AGREEMENT), None)
     if key is None:
         key = next(iter(comparison.summary))
         label = formats.title(key)

@@ -15,13 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporters.errors import MissingRequirementError, UserError
-from exporters.files import require_writable, sha256_bytes, write_text
-
 from deploy.report import formats, palette
 from deploy.report.charts import latency, layers
 from deploy.report.headlines import headlines, reference_case
 from deploy.report.schema import CameraImage, Report, Skipped, load_report, parse_report
+from exporters.errors import MissingRequirementError, UserError
+from exporters.files import require_writable, sha256_bytes, write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -120,19 +119,31 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("number", "plain", "signed_percent", "size", "parameters", "duration", "memory", "percent", "ordinal")
+    filters = (
+        "number",
+        "plain",
+        "signed_percent",
+        "size",
+        "parameters",
+        "duration",
+        "memory",
+        "percent",
+        "ordinal",
+    )
     for name in (*filters, "title", "spelled", "moment", "plural"):
         environment.filters[name] = getattr(formats, name)
-    environment.filters["metric_of"] = lambda value, name: formats.metric(name, value)
+    environment.filters["metric"] = lambda value, name: formats.metric(name, value)
     environment.filters["sort_cameras"] = _as_mounted
     environment.globals.update(
         decimals=formats.decimals,
         latency_chart=latency,
         layer_chart=layers,
+        is_exact=layers.is_exact,
         operator_rows=_operator_rows,
         quantized_rows=_quantized_rows,
         reasons=_reasons,
         metric_names=_metric_names,
+        metric_of=formats.metric_of,
         class_colour=palette.class_colour,
     )
     return environment
@@ -164,7 +175,10 @@ def _as_mounted(images: list[CameraImage]) -> list[CameraImage]:
     places = [_MOUNTING.get(image.camera.upper().removeprefix("CAM_")) for image in images]
     if None in places:
         return images
-    return [image for _, image in sorted(zip(places, images, strict=True), key=lambda pair: pair[0] or 0)]
+    return [
+        image
+        for _, image in sorted(zip(places, images, strict=True), key=lambda pair: pair[0] or 0)
+    ]
 
 
 def _operator_rows(report: Report) -> list[tuple[str, list[int]]]:
@@ -177,9 +191,12 @@ def _operator_rows(report: Report) -> list[tuple[str, list[int]]]:
     return [(op, [file.operators.get(op, 0) for file in files]) for op in ordered]
 
 
-def _quantized_rows(quantized: dict[str, int], total: dict[str, int]) -> list[tuple[str, int, int]]:
-    ops = sorted({*quantized, *total}, key=lambda op: (-total.get(op, 0), op))
-    return [(op, quantized.get(op, 0), total.get(op, quantized.get(op, 0))) for op in ops]
+def _quantized_rows(
+    quantized: dict[str, int], total: dict[str, int]
+) -> list[tuple[str, int, int | None]]:
+    """Operator, quantized, and how many there are where the report says so; most first."""
+    ops = sorted({*quantized, *total}, key=lambda op: (-total.get(op, 0), -quantized.get(op, 0), op))
+    return [(op, quantized.get(op, 0), total.get(op)) for op in ops]
 
 
 def _reasons(skipped: list[Skipped]) -> list[tuple[str, int]]:

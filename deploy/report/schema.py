@@ -171,7 +171,7 @@ class ClassAgreement(_Part):
 
 
 class Layer(_Part):
-    """One quantization boundary, in graph order; ``sqnr_db`` is None for an exact copy."""
+    """One quantization boundary, in graph order; no ``sqnr_db`` and no error is an exact copy."""
 
     tensor: str
     node: str = ""

@@ -39,7 +39,11 @@ class BrowserError(RuntimeError):
 def missing() -> str:
     """Why there is no browser here, or an empty string."""
     absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"not on PATH: {', '.join(absent)}; apt-get install chromium chromium-driver" if absent else ""
+    return (
+        f"not on PATH: {', '.join(absent)}; apt-get install chromium chromium-driver"
+        if absent
+        else ""
+    )
 
 
 class Browser:
@@ -108,7 +112,9 @@ class Browser:
 
     def console(self) -> list[dict[str, Any]]:
         """Console messages since the last call."""
-        entries: list[dict[str, Any]] = self._call("POST", f"{self._session}/se/log", {"type": "browser"})
+        entries: list[dict[str, Any]] = self._call(
+            "POST", f"{self._session}/se/log", {"type": "browser"}
+        )
         return entries
 
     def devtools(self, command: str, **parameters: object) -> Any:
@@ -116,7 +122,9 @@ class Browser:
         path = f"{self._session}/goog/cdp/execute"
         return self._call("POST", path, {"cmd": command, "params": parameters})
 
-    def set_screen(self, width: int, height: int, *, mobile: bool = False, scale: float = 1.0) -> None:
+    def set_screen(
+        self, width: int, height: int, *, mobile: bool = False, scale: float = 1.0
+    ) -> None:
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -141,7 +149,9 @@ class Browser:
         return base64.b64decode(answer["data"])
 
     def pdf(self) -> bytes:
-        answer = self.devtools("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
+        answer = self.devtools(
+            "Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69
+        )
         return base64.b64decode(answer["data"])
 
     def _wait_for_driver(self) -> None:

@@ -166,7 +166,11 @@ def latency_case(name: str, runtime: str, middle_ms: float, runs: int, seed: int
 
 
 def minimal_report() -> dict[str, Any]:
-    return {"schema": "edgeport.report/1", "title": "Nothing ran", "created": "2026-11-22T03:45:00Z"}
+    return {
+        "schema": "edgeport.report/1",
+        "title": "Nothing ran",
+        "created": "2026-11-22T03:45:00Z",
+    }
 
 
 def full_report(
@@ -179,9 +183,9 @@ def full_report(
     from tests.deploy import report_parts as parts
 
     first = street()
-    grids = {"fp32": (first, "ONNX Runtime"), "int8": (disturbed(first, 0.03, 1), "ONNX Runtime")}
+    grids = {"fp32": (first, ""), "int8-onnxruntime": (disturbed(first, 0.03, 1), "")}
     if truth:
-        grids["truth"] = (disturbed(first, 0.06, 2), "made up")
+        grids["ground truth"] = (disturbed(first, 0.06, 2), "made up")
     pictures = images if images is not None else [picture(i) for i in range(6)]
     scenes = [scene("made-up crossing", grids, pictures), *(extra_scenes or [])]
     return {
@@ -198,11 +202,11 @@ def full_report(
             "threads": 2,
             "runs": 200,
             "cases": [
-                latency_case("fp32 onnxruntime", "onnxruntime", 1312, 200, 1),
-                latency_case("int8 onnxruntime", "onnxruntime", 484, 200, 2)
+                latency_case("fp32", "onnxruntime", 1312, 200, 1),
+                latency_case("int8-onnxruntime", "onnxruntime", 484, 200, 2)
                 | {"ratio_to_reference": {"value": 2.711, "low": 2.694, "high": 2.728}},
             ],
         },
-        "agreement": parts.agreement(first, grids["int8"][0], CLASSES),
+        "agreement": parts.agreement(first, grids["int8-onnxruntime"][0], CLASSES),
         "occupancy": scenes,
     }

@@ -25,7 +25,9 @@ _LEFT = 44
 def medians(cases: Sequence[LatencyCase]) -> Markup:
     """A bar a case from zero to its median, with the runs as dots around the end."""
     label = "Median latency: " + "; ".join(
-        f"{case.name} {formats.number(centre)} ms" if (centre := _centre(case)) else f"{case.name} not measured"
+        f"{case.name} {formats.number(centre)} ms"
+        if (centre := _centre(case))
+        else f"{case.name} not measured"
         for case in cases
     )
     return svg.picture(lambda width: _draw_medians(cases, width), label)
@@ -81,7 +83,9 @@ def _in_words(case: LatencyCase) -> str:
 
 
 def _draw_medians(cases: Sequence[LatencyCase], width: int) -> tuple[Markup, float]:
-    longest = max((v for case in cases for v in [*case.latencies_ms, _centre(case) or 0]), default=1)
+    longest = max(
+        (v for case in cases for v in [*case.latencies_ms, _centre(case) or 0]), default=1
+    )
     x = svg.Scale(0, (longest or 1) * 1.01, 0, width - 90)
     rows, y = [], 0.0
     for series, case in enumerate(cases, start=1):
@@ -91,10 +95,10 @@ def _draw_medians(cases: Sequence[LatencyCase], width: int) -> tuple[Markup, flo
     return grid + svg.group(rows), y + _AXIS - 14
 
 
-def _median_row(
-    case: LatencyCase, series: int, x: svg.Scale, top: float, width: int
-) -> Markup:
-    name = svg.text(0, top + 15, svg.shortened(formats.spelled(case.name), width), class_="row-name halo")
+def _median_row(case: LatencyCase, series: int, x: svg.Scale, top: float, width: int) -> Markup:
+    name = svg.text(
+        0, top + 15, svg.shortened(formats.spelled(case.name), width), class_="row-name halo"
+    )
     centre = _centre(case)
     y = top + _NAME
     if not centre:
@@ -146,7 +150,12 @@ def _spread_row(
 ) -> tuple[Markup, float]:
     runs = formats.plural(len(case.latencies_ms), "run")
     parts = [
-        svg.text(0, top + 15, svg.shortened(formats.spelled(case.name), width - 90), class_="row-name halo"),
+        svg.text(
+            0,
+            top + 15,
+            svg.shortened(formats.spelled(case.name), width - 90),
+            class_="row-name halo",
+        ),
         svg.text(width, top + 15, runs, class_="tick end"),
     ]
     y = top + _NAME
@@ -173,7 +182,9 @@ def _lane(
     if percentile.value_ms is None:
         reason = f"not stated: {percentile.reason or 'these runs do not support it'}"
         shown = svg.shortened(reason, width - _LEFT)
-        return svg.group([name, svg.text(_LEFT, y + 4, shown, class_="tick quiet halo"), svg.title(reason)])
+        return svg.group(
+            [name, svg.text(_LEFT, y + 4, shown, class_="tick quiet halo"), svg.title(reason)]
+        )
     parts = [name]
     at = _changes(case, [percentile.value_ms])[0]
     end = x(at)

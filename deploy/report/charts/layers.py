@@ -1,7 +1,7 @@
 """Error along the graph: SQNR at every quantization boundary, in graph order, the worst named.
 
-SQNR in dB is 10 log10(sum x^2 / sum (x - q)^2); 6 dB is one bit. Exact copies have no finite SQNR
-and are drawn at the top edge.
+SQNR in dB is 10 log10(sum x^2 / sum (x - q)^2); 6 dB is one bit. An exact copy has no finite SQNR
+and is drawn hollow at the top edge; a boundary that could not be measured is a gap.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ def worst(layers: Sequence[Layer], count: int = 5) -> list[Layer]:
     """The ``count`` layers with the lowest SQNR, worst first; exact copies never count."""
     measured = [layer for layer in layers if _finite(layer.sqnr_db)]
     return sorted(measured, key=lambda layer: layer.sqnr_db or 0.0)[:count]
+
+
+def is_exact(layer: Layer) -> bool:
+    return layer.sqnr_db == math.inf or (layer.sqnr_db is None and layer.max_abs == 0)
 
 
 def sqnr(layers: Sequence[Layer]) -> Markup:
@@ -49,7 +53,11 @@ def _draw(layers: Sequence[Layer], width: int) -> tuple[Markup, float]:
         for t in svg.ticks(floor, ceiling, 5)
     ]
     ranks = {id(layer): rank for rank, layer in enumerate(worst(layers), start=1)}
-    marks = [_mark(layer, x(index), y, ranks.get(id(layer))) for index, layer in enumerate(layers)]
+    marks = [
+        _mark(layer, x(index), y, ranks.get(id(layer)))
+        for index, layer in enumerate(layers)
+        if _finite(layer.sqnr_db) or is_exact(layer)
+    ]
     bottom = _HEIGHT - 8
     ends = [
         svg.text(_MARGIN_LEFT, bottom, "SQNR in dB · input side", class_="tick"),
@@ -59,7 +67,7 @@ def _draw(layers: Sequence[Layer], width: int) -> tuple[Markup, float]:
 
 
 def _mark(layer: Layer, x: float, y: svg.Scale, rank: int | None) -> Markup:
-    exact = not _finite(layer.sqnr_db)
+    exact = is_exact(layer)
     value = y.high if exact else layer.sqnr_db or 0.0
     kind = "exact" if exact else "worst" if rank else "plain"
     reading = "exact" if exact else f"{formats.number(layer.sqnr_db, 1)} dB"

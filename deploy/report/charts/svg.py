@@ -7,10 +7,12 @@ that merely shrinks would have unreadable text on a phone. Text from the report 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+Attribute = str | float | None
 
 WIDE, NARROW = 1020, 380
 
@@ -30,7 +32,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """At most ``count`` + 1 round values from ``low`` to ``high``: multiples of 1, 2 or 5 x 10^k."""
+    """At most ``count`` + 1 round values in the range: multiples of 1, 2 or 5 times 10^k."""
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -40,8 +42,12 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def element(name: str, content: str | Markup = "", **attributes: object) -> Markup:
+def element(name: str, content: str | Markup = "", **attributes: Attribute) -> Markup:
     """One element; ``class_`` is ``class`` and other underscores are hyphens, None is left out."""
+    return _element(name, content, attributes)
+
+
+def _element(name: str, content: str | Markup, attributes: Mapping[str, Attribute]) -> Markup:
     pairs = (
         (key.rstrip("_").replace("_", "-"), value)
         for key, value in attributes.items()
@@ -51,16 +57,16 @@ def element(name: str, content: str | Markup = "", **attributes: object) -> Mark
     return Markup(f"<{name}{inside}>{escape(content)}</{name}>")
 
 
-def group(items: Iterable[Markup], **attributes: object) -> Markup:
-    return element("g", Markup("").join(items), **attributes)
+def group(items: Iterable[Markup], **attributes: Attribute) -> Markup:
+    return _element("g", Markup("").join(items), attributes)
 
 
-def text(x: float, y: float, content: str, **attributes: object) -> Markup:
-    return element("text", content, x=x, y=y, **attributes)
+def text(x: float, y: float, content: str, **attributes: Attribute) -> Markup:
+    return _element("text", content, {"x": x, "y": y, **attributes})
 
 
-def line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -> Markup:
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
+def line(x1: float, y1: float, x2: float, y2: float, **attributes: Attribute) -> Markup:
+    return _element("line", "", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, **attributes})
 
 
 def title(content: str) -> Markup:

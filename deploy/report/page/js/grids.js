@@ -45,11 +45,14 @@ function percentage(share) {
   return `${(share * 100).toFixed(2)} %`;
 }
 
-// Reference and reduced precision have their own words on screen.
+// Known abbreviations in their usual spelling, as in formats.py: int8-tensorrt is INT8 TensorRT.
+const SPELLINGS = { "tensorrt-rtx": "TensorRT-RTX", tensorrt: "TensorRT", onnxruntime: "ONNX Runtime" };
+
 function spelled(name) {
-  return name.replace(/\b(fp32|fp16|bf16|int8|int4)\b/gi, (word) => word.toUpperCase())
-    .replace(/\bonnxruntime\b/gi, "ONNX Runtime")
-    .replace(/\btensorrt(-rtx)?\b/gi, (word) => (word.length > 8 ? "TensorRT-RTX" : "TensorRT"));
+  const text = name
+    .replace(/\b(tensorrt-rtx|tensorrt|onnxruntime)\b/gi, (word) => SPELLINGS[word.toLowerCase()])
+    .replace(/\b(fp32|fp16|bf16|int8|int4)\b-?/gi, (word) => word.toUpperCase().replace("-", " "));
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function create(tag, attributes = {}, ...children) {
