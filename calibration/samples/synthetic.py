@@ -1,0 +1,110 @@
+"""Frames of the generated world, for the cameras of the model that takes them.
+
+Images are rendered at the width that the network sees, so nothing is resized, with the model's own
+rig where one is baked in. Labels are given where the model's classes are those of Occ3D.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.samples.frames import FrameSamples
+from calibration.samples.world.layout import make_scene
+from calibration.samples.world.render import Hits, Rays, cast
+from calibration.samples.world.shade import Painter, develop
+from calibration.samples.world.solids import Label
+from calibration.samples.world.voxelize import Visibility, semantics
+from exporters.errors import UserError
+from exporters.flashocc.default_rig import default_rig
+from exporters.flashocc.geometry import Grid, View, sensor_to_key_ego
+from exporters.flashocc.rig import Camera, CameraFrame, Rig
+from exporters.modelfile import ModelSpec
+
+WORLD_VERSION = 1
+"""Raised whenever the same seed gives another image or label."""
+
+
+def open_synthetic(count: int, seed: int, spec: ModelSpec | None) -> FrameSamples:
+    """``count`` frames of the world ``seed`` for the cameras and classes of a model."""
+    names = [f"synthetic-{seed}-{index:04d}" for index in range(count)]
+    identity = {"world": WORLD_VERSION, "seed": seed, "count": count}
+
+    @lru_cache(maxsize=1)
+    def stage() -> Stage:
+        assert spec is not None  # FrameSamples refuses to exist without
+        known = set(spec.classes) >= {label.name for label in Label}
+        grid = Grid.from_json(spec.geometry["grid"]) if known else None
+        return Stage(stage_rig(spec), grid, spec.classes)
+
+    return FrameSamples(names, lambda index: stage().frame(seed, index), identity, spec)
+
+
+class Stage:
+    """A rig and a grid in the world: what stays the same from frame to frame.
+
+    Args:
+        rig: its images are rendered at its own size.
+        grid: of the labels; None for frames without labels.
+        classes: the model's class names, to number the labels by.
+    """
+
+    def __init__(self, rig: Rig, grid: Grid | None = None, classes: Sequence[str] = ()) -> None:
+        self.rig = rig
+        self.grid = grid
+        poses = sensor_to_key_ego(rig).astype(np.float64)
+        self._rays = [Rays.of(c, p) for c, p in zip(rig.cameras, poses, strict=True)]
+        self._visibility = Visibility(self._rays, grid) if grid else None
+        self._numbers = np.array(
+            [classes.index(label.name) if label.name in classes else 0 for label in Label], np.uint8
+        )
+
+    def frame(self, seed: int, index: int) -> CameraFrame:
+        """Frame ``index`` of the world ``seed``: images, and labels where there is a grid."""
+        scene = make_scene(seed, index)
+        painter = Painter.of(scene)
+        images, hits = {}, []
+        for number, (camera, rays) in enumerate(zip(self.rig.cameras, self._rays, strict=True)):
+            hit = cast(rays, scene.solids)
+            noise = np.random.default_rng([seed, index, number])
+            images[camera.name] = develop(painter.paint(rays, hit), noise)
+            hits.append(hit)
+        labels = self._labels(semantics(scene, self.grid), hits) if self.grid else {}
+        return CameraFrame(f"synthetic-{seed}-{index:04d}", self.rig, images, labels)
+
+    def _labels(
+        self, truth: NDArray[np.uint8], hits: Sequence[Hits]
+    ) -> dict[str, NDArray[np.uint8]]:
+        assert self._visibility is not None
+        mask = self._visibility.mask(hits, truth)
+        return {"semantics": self._numbers[truth], "mask_camera": mask}
+
+
+def stage_rig(spec: ModelSpec) -> Rig:
+    """The model's rig with cameras as wide as the network's images.
+
+    Raises:
+        UserError: the model's cameras are unknown.
+    """
+    images = next((item for item in spec.inputs if item.semantics == "camera-images"), None)
+    names = images.details.get("cameras") if images else None
+    if not names:
+        raise UserError(f"{spec.variant} does not say which cameras it takes")
+    baked = spec.geometry.get("rig")
+    rig = Rig.from_json(baked, source="the model's rig") if baked else default_rig(len(names))
+    if not set(names) <= set(rig.names):
+        cameras = zip(rig.cameras, names, strict=True)
+        rig = Rig(tuple(dataclasses.replace(camera, name=name) for camera, name in cameras))
+    width = View.from_json(spec.geometry["view"]).image_size[1]
+    return Rig(tuple(_scaled(camera, width) for camera in rig.ordered(names).cameras))
+
+
+def _scaled(camera: Camera, width: int) -> Camera:
+    height = camera.height * width // camera.width
+    scale = np.diag([width / camera.width, width / camera.width, 1.0])
+    intrinsics = scale @ camera.intrinsics
+    return dataclasses.replace(camera, width=width, height=height, intrinsics=intrinsics)
