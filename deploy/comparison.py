@@ -175,7 +175,7 @@ def judge_comparison(
             nobody ships the kernels that ran here.
     """
     broken = sum(values.get("mismatched", 0.0) for values in outputs.values())
-    checks = [judge("values that are no longer finite", broken, "<=", 0)]
+    checks = [judge("values that are not finite", broken, "<=", 0)]
     if thresholds.min_agreement is not None:
         checks.append(
             _worst("agreement", outputs, thresholds.min_agreement, "no output has labels")

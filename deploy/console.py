@@ -201,7 +201,7 @@ def _bars(console: Console, title: str) -> Iterator[ProgressCallback]:
 
 
 class _PlainProgress:
-    """Progress in a log file: a line when a phase starts, seldom in between, and when it ends."""
+    """Progress in a log file: a line when a phase ends, and every ten seconds before that."""
 
     def __init__(self, title: str, write: Callable[[str], None]) -> None:
         self._title = title
@@ -213,14 +213,11 @@ class _PlainProgress:
     def __call__(self, phase: str, done: int, total: int) -> None:
         now = time.monotonic()
         label = f"{self._title}: {phase}" if phase else self._title
-        first = phase not in self._started_s
         started = self._started_s.setdefault(phase, now)
         if total and done >= total:
             if phase not in self._finished:
                 self._finished.add(phase)
                 self._write(f"{label} {done}/{total} in {now - started:.1f} s")
-        elif first or now - self._written_s[phase] >= _PLAIN_SECONDS:
-            self._write(f"{label} {done}/{total}" if total else f"{label} …")
-        else:
-            return
-        self._written_s[phase] = now
+        elif now - self._written_s.setdefault(phase, now) >= _PLAIN_SECONDS:
+            self._written_s[phase] = now
+            self._write(f"{label} {done}/{total}" if total else f"{label} {done}")

@@ -107,7 +107,7 @@ class StageStore:
         stage = StageWork()
         started = time.perf_counter()
         try:
-            with PeakMemory() as peak:
+            with PeakMemory(children=True) as peak:
                 work(stage)
         except EdgeportError as error:
             raise type(error)(f"{name}: {error.message}", fix=error.fix) from error

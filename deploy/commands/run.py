@@ -69,10 +69,18 @@ def _show(out: Output, bundle: Bundle, report: dict[str, Any]) -> None:
         _show_latency(out, report["latency"])
     out.table(
         "Against FP32",
-        ["file", "label agreement", "SQNR dB"],
+        ["file", "label agreement", "of them not free", "worst boundary, SQNR dB"],
         [
-            [a["candidate"], a["summary"].get("agreement"), a["summary"].get("sqnr_db")]
-            for a in report["agreement"]
+            [
+                entry["candidate"],
+                entry["summary"].get("agreement"),
+                entry["summary"].get("agreement_occupied"),
+                min(
+                    (layer["sqnr_db"] or float("inf") for layer in entry["layers"] or ()),
+                    default=None,
+                ),
+            ]
+            for entry in report["agreement"]
         ],
     )
     for engine in report["engines"]:
