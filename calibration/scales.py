@@ -3,8 +3,8 @@
 A *scale method* looks at one tensor's statistics and says which range is worth representing; values
 beyond are clipped. An *integer form* turns a range into scale and zero point:
 
-    int8, symmetric:    scale = max|range| / 127                  zero point 0        (TensorRT)
-    uint8, asymmetric:  scale = (high - low) / 255    zero point = round(-low / scale)  (ONNX Runtime)
+    int8 symmetric (TensorRT):       scale = max|range| / 127    zero point = 0
+    uint8 asymmetric (ONNX Runtime): scale = (high - low) / 255  zero point = round(-low / scale)
 
 The range always contains zero, which both forms represent exactly: padding and ReLU rely on it.
 Methods register under a name; a new one is a class with ``range_of``, nothing else changes.
@@ -12,6 +12,7 @@ Methods register under a name; a new one is a class with ``range_of``, nothing e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from calibration.entropy import entropy_threshold
 from calibration.histogram import Histogram
+from calibration.klr import klr_threshold, levels_of
 from calibration.registry import Registry
 from calibration.statistics import TensorStatistics
 
@@ -75,15 +77,14 @@ class Scale:
         return cls(scale, min(max(zero, 0), 255), form)
 
 
-def rounded_up_to_half(scales: NDArray[np.floating]) -> NDArray[np.floating]:
-    """FP16 numbers not below ``scales``, as float32, so that the range is never narrowed.
+def rounded_up_to_half(scales: NDArray[np.float64]) -> NDArray[np.float64]:
+    """FP16 numbers not below ``scales``, as float64, so that the range is never narrowed.
 
     Below 2**-24, the smallest FP16 number, that number is returned.
     """
     half = np.asarray(scales).astype(np.float16)
     half = np.where(half < scales, np.nextafter(half, np.float16(np.inf)), half)
-    smallest = np.finfo(np.float16).smallest_subnormal
-    return np.maximum(half, smallest).astype(np.float32)
+    return np.maximum(half, np.finfo(np.float16).smallest_subnormal).astype(np.float64)
 
 
 class ScaleMethod(Protocol):
@@ -181,10 +182,28 @@ class Entropy:
         return _within(seen, -kept * histogram.width, kept * histogram.width)
 
 
+class KlR:
+    """Divergence with a floor on coverage, for tensors after ReLU: see ``calibration.klr``."""
+
+    needs_histogram = True
+
+    def range_of(self, seen: TensorStatistics, form: IntegerForm) -> Range:
+        histogram = _histogram(seen)
+        signed = form is IntegerForm.INT8_SYMMETRIC or seen.minimum < 0
+        counts = histogram.magnitudes.copy()
+        counts[0] = max(counts[0] - histogram.zeros, 0.0)  # zero is exact with any scale
+        largest = max(seen.maximum, -seen.minimum)
+        counts = counts[: max(math.ceil(largest / histogram.width), 1)]
+        top = len(counts) * histogram.width
+        threshold = klr_threshold(counts, top, levels_of(8, signed=signed))
+        return _within(seen, -threshold, threshold)
+
+
 SCALES.add("minmax", MinMax())
 SCALES.add("percentile", Percentile())
 SCALES.add("mse", MeanSquaredError())
 SCALES.add("entropy", Entropy())
+SCALES.add("kl-r", KlR())
 
 
 def _histogram(seen: TensorStatistics) -> Histogram:

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calibration.entropy import entropy_threshold
+from calibration.histogram import Histogram
 from calibration.klr import BINS, despiked, klr_threshold, levels_of
+from calibration.scales import SCALES, IntegerForm
+from calibration.statistics import TensorStatistics
 from exporters.errors import UserError
 
 Counts = NDArray[np.float64]
@@ -134,3 +137,33 @@ def test_levels() -> None:
     assert levels_of(8, signed=True) == 127
     assert levels_of(8, signed=False) == 255
     assert levels_of(4, signed=True) == 7
+
+
+def statistics(values: NDArray[np.float64]) -> TensorStatistics:
+    histogram = Histogram()
+    histogram.add(values)
+    return TensorStatistics(float(values.min()), float(values.max()), values.size, histogram)
+
+
+@pytest.mark.parametrize("form", IntegerForm)
+def test_the_scale_method_sees_what_the_quantizer_sees(form: IntegerForm) -> None:
+    """Zeros after ReLU do not count; the range is within what was seen."""
+    rng = np.random.default_rng(0)
+    values = np.maximum(rng.laplace(size=200_000), 0)
+    dense = values[values > 0]
+    bounds = SCALES.get("kl-r").range_of(statistics(values), form)
+    assert bounds == SCALES.get("kl-r").range_of(statistics(dense), form)
+    assert bounds.low == 0
+    signed = form is IntegerForm.INT8_SYMMETRIC
+    expected = klr_threshold(*histogram(dense), levels_of(8, signed=signed))
+    assert bounds.high == pytest.approx(expected, rel=0.05)  # other bins, the same answer
+
+
+def test_the_scale_method_on_signed_data_keeps_both_sides() -> None:
+    values = np.random.default_rng(0).laplace(size=100_000)
+    seen = statistics(values)
+    for form in IntegerForm:
+        bounds = SCALES.get("kl-r").range_of(seen, form)
+        assert seen.minimum <= bounds.low < 0 < bounds.high <= seen.maximum
+    silent = SCALES.get("kl-r").range_of(statistics(np.zeros(10)), IntegerForm.UINT8_ASYMMETRIC)
+    assert (silent.low, silent.high) == (0, 0)
