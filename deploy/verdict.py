@@ -39,7 +39,8 @@ class Check:
             return f"{self.name}: no evidence ({self.note})"
         word = "ok" if self.ok else "missed"
         unit = f" {self.unit}" if self.unit else ""
-        value = self.note if self.value is None else f"{self.value:.4g}"  # JSON has no infinity
+        known = self.value is not None and math.isfinite(self.value)  # JSON has no infinity
+        value = f"{self.value:.4g}" if known else f"({self.note})"
         return f"{self.name} {value} {self.comparison} {self.threshold:g}{unit}: {word}"
 
 
