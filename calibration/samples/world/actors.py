@@ -19,6 +19,13 @@ _PAINTS: tuple[Colour, ...] = (
     (0.16, 0.34, 0.26),
     (0.70, 0.55, 0.28),
 )
+_BUS_PAINTS: tuple[Colour, ...] = (
+    (0.80, 0.14, 0.12),
+    (0.86, 0.85, 0.82),
+    (0.20, 0.42, 0.66),
+    (0.90, 0.68, 0.12),
+    (0.25, 0.50, 0.33),
+)
 _CLOTHES: tuple[Colour, ...] = (
     (0.12, 0.14, 0.22),
     (0.70, 0.68, 0.62),
@@ -72,7 +79,7 @@ def truck(rng: Generator) -> list[Part]:
 
 
 def bus(rng: Generator) -> list[Part]:
-    length, paint = rng.uniform(10.0, 12.5), pick(rng, _PAINTS)
+    length, paint = rng.uniform(10.0, 12.5), pick(rng, _BUS_PAINTS)
     return [
         Part((0, 0, 1.75), (length, 2.55, 2.8), paint, Material.BAND),
         *_wheels(0.33 * length, 2.55, 0.48),
@@ -128,7 +135,9 @@ def pedestrian(rng: Generator) -> list[Part]:
     return [
         Part((step, 0.10, hip / 2), (0.17, 0.16, hip), trousers),
         Part((-step, -0.10, hip / 2), (0.17, 0.16, hip), trousers),
-        Part((0, 0, (hip + neck) / 2), (0.26, 0.46, neck - hip), shirt),
+        Part((0, 0, (hip + neck) / 2), (0.24, 0.38, neck - hip), shirt),
+        Part((step / 2, -0.25, 0.66 * height), (0.12, 0.11, 0.34 * height), shirt),
+        Part((-step / 2, 0.25, 0.66 * height), (0.12, 0.11, 0.34 * height), shirt),
         Part((0, 0, 0.92 * height), (0.22, 0.20, 0.26), pick(rng, _SKIN), rounded=True),
     ]
 
@@ -152,14 +161,16 @@ def litter_bin(rng: Generator) -> list[Part]:
 
 
 def tree(rng: Generator) -> list[Part]:
-    trunk, crown = rng.uniform(1.8, 2.8), rng.uniform(2.4, 4.6)
-    green = _leaf_colour(rng)
-    parts = [Part((0, 0, trunk / 2 + 0.2), (0.3, 0.3, trunk + 0.4), (0.30, 0.22, 0.16))]
-    for _ in range(rng.integers(3, 6)):
-        x, y, z = rng.uniform(-0.28, 0.28, 3) * crown
-        size = crown * rng.uniform(0.55, 0.9)
-        centre = (x, y, trunk + 0.5 * crown + 0.6 * z)
-        parts.append(Part(centre, (size, size, 0.85 * size), green, Material.LEAVES, rounded=True))
+    trunk, crown = rng.uniform(1.8, 2.8), rng.uniform(2.2, 4.2)
+    green, bark = _leaf_colour(rng), pick(rng, ((0.30, 0.22, 0.16), (0.36, 0.31, 0.26)))
+    stem = trunk + 0.5 * crown
+    parts = [Part((0, 0, stem / 2), (0.28, 0.28, stem), bark)]
+    for _ in range(rng.integers(5, 9)):
+        x, y = rng.uniform(-0.34, 0.34, 2) * crown
+        z = trunk + crown * rng.uniform(0.25, 0.85)
+        size = crown * rng.uniform(0.4, 0.7)
+        extents = (size, size, 0.8 * size)
+        parts.append(Part((x, y, z), extents, green, Material.LEAVES, rounded=True))
     return parts
 
 

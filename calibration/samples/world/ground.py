@@ -99,10 +99,6 @@ class Ground:
         colours[kerb] = 0.68, 0.67, 0.65
         return colours
 
-    def on_road(self, s: float, left: float) -> bool:
-        position = np.float32([s]), np.float32([left])
-        return bool(self._labels(*position)[0] == Label.driveable_surface)
-
     def _labels(self, s: Float, left: Float) -> NDArray[np.uint8]:
         across = np.abs(left)
         labels = np.full(np.shape(s), Label.terrain, np.uint8)
@@ -118,7 +114,8 @@ class Ground:
     def _at_crossing(self, s: Float, margin: float) -> NDArray[np.bool_]:
         if self.crossing is None:
             return np.zeros(np.shape(s), bool)
-        return np.abs(s - np.float32(self.crossing)) < self.crossing_half + margin
+        near: NDArray[np.bool_] = np.abs(s - self.crossing) < self.crossing_half + margin
+        return near
 
     def _white(self, s: Float, left: Float) -> NDArray[np.bool_]:
         """Dashed lane lines, edge lines and zebra crossings of the street."""
@@ -126,10 +123,11 @@ class Ground:
         on_line = (np.minimum(lane, LANE_M - lane) < 0.07) & (np.abs(left) > 1)
         dash = on_line & (np.mod(s, 7.5) < 3.0)
         edge = np.abs(np.abs(left) - self.half_width + 0.25) < 0.06
-        lines = (dash | edge) & ~self._at_crossing(s, 3.6)
+        lines: NDArray[np.bool_] = (dash | edge) & ~self._at_crossing(s, 3.6)
         if self.crossing is None:
             return lines
-        beside = np.abs(s - np.float32(self.crossing)) - self.crossing_half
+        beside = np.abs(s - self.crossing) - self.crossing_half
         zebra = (beside > 0.6) & (beside < 3.4) & (np.mod(left, 1.0) < 0.5)
         zebra &= np.abs(left) < self.half_width - 0.3
-        return lines | zebra
+        lines |= zebra
+        return lines

@@ -74,20 +74,23 @@ def _light(rng: Generator) -> Light:
 
 Maker = Callable[[Generator], list[Part]]
 
-_TRAFFIC: tuple[tuple[float, Label, Maker, float], ...] = (
-    (0.68, Label.car, actors.car, 2.6),
-    (0.11, Label.truck, actors.truck, 4.8),
-    (0.06, Label.bus, actors.bus, 6.4),
-    (0.05, Label.trailer, actors.trailer, 5.6),
-    (0.05, Label.motorcycle, actors.motorcycle, 1.3),
-    (0.05, Label.bicycle, actors.bicycle, 1.2),
+_TRAFFIC: tuple[tuple[float, Label, Maker, float, float], ...] = (
+    (0.68, Label.car, actors.car, 2.5, 1.1),
+    (0.11, Label.truck, actors.truck, 4.8, 1.4),
+    (0.06, Label.bus, actors.bus, 6.3, 1.4),
+    (0.05, Label.trailer, actors.trailer, 5.6, 1.4),
+    (0.05, Label.motorcycle, actors.motorcycle, 1.2, 0.5),
+    (0.05, Label.bicycle, actors.bicycle, 1.0, 0.5),
 )
-"""Share, class, maker and half length with a gap, metres."""
+"""Share, class, maker, half length and half width (metres, of the largest)."""
 
 _TWO_WHEELERS: tuple[tuple[Label, Maker], ...] = (
     (Label.bicycle, actors.bicycle),
     (Label.motorcycle, actors.motorcycle),
 )
+
+_EGO = ((-1.5, 0.0, 1.6), (0.5, 0.0, 1.6), (2.5, 0.0, 1.6), (5.0, 0.0, 2.0))
+"""Circles of the ego and the road before it, where nothing may stand: x, y, radius."""
 
 
 @dataclass
@@ -97,7 +100,7 @@ class _Street:
     rng: Generator
     ground: Ground
     assembly: Assembly = field(default_factory=Assembly)
-    taken: list[tuple[float, float, float]] = field(default_factory=lambda: [(0.0, 0.0, 3.6)])
+    taken: list[tuple[float, float, float]] = field(default_factory=lambda: list(_EGO))
 
     def build(self) -> None:
         self.houses()
@@ -109,15 +112,29 @@ class _Street:
         self.walkers()
 
     def place(
-        self, parts: list[Part], label: Label, s: float, left: float, yaw: float, radius: float
-    ) -> bool:
-        """Stand an actor at street position (s, left), unless something else stands there."""
+        self,
+        parts: list[Part],
+        label: Label,
+        s: float,
+        left: float,
+        yaw: float,
+        radius: float,
+        reach: float = 0.0,
+    ) -> None:
+        """Stand an actor at street position (s, left), unless something else stands there.
+
+        Args:
+            radius: of the circles that it takes up, metres.
+            reach: from its centre to the centre of its foremost circle, metres.
+        """
         x, y = self.ground.to_ego(s, left)
-        if any(math.hypot(x - a, y - b) < radius + r for a, b, r in self.taken):
-            return False
-        self.taken.append((x, y, radius))
-        self.assembly.add(parts, label, x, y, yaw + self.ground.heading)
-        return True
+        yaw += self.ground.heading
+        steps = np.linspace(-reach, reach, 1 + math.ceil(2 * reach / max(radius, 0.1)))
+        circles = [(x + step * math.cos(yaw), y + step * math.sin(yaw), radius) for step in steps]
+        if any(math.hypot(x - a, y - b) < r + t for x, y, r in circles for a, b, t in self.taken):
+            return
+        self.taken += circles
+        self.assembly.add(parts, label, x, y, yaw)
 
     def houses(self) -> None:
         rng, ground = self.rng, self.ground
@@ -183,15 +200,15 @@ class _Street:
             for lane in range(lanes):
                 s = -REACH_M + rng.uniform(0, 10)
                 while s < REACH_M:
-                    _, label, make, half = _TRAFFIC[rng.choice(len(_TRAFFIC), p=shares)]
+                    _, label, make, half, width = _TRAFFIC[rng.choice(len(_TRAFFIC), p=shares)]
                     s += half
                     left = side * (lane + 0.5) * LANE_M + rng.normal(0, 0.2)
                     if self.ground.island:
                         left += side * 0.5
                     yaw = (0.0 if side < 0 else math.pi) + rng.normal(0, 0.03)
                     if rng.random() < density:
-                        self.place(make(rng), label, s, left, yaw, min(half, 2.6))
-                    s += half + rng.exponential(9)
+                        self.place(make(rng), label, s, left, yaw, width, half - width)
+                    s += half + 1.0 + rng.exponential(9)
 
     def parked(self) -> None:
         rng = self.rng
@@ -203,7 +220,7 @@ class _Street:
                     continue
                 left = side * (self.ground.half_width - 1.0)
                 yaw = (0.0 if side < 0 else math.pi) + rng.normal(0, 0.02)
-                self.place(actors.car(rng), Label.car, s + rng.normal(0, 0.3), left, yaw, 1.4)
+                self.place(actors.car(rng), Label.car, s, left, yaw, 1.1, 1.4)
 
     def works(self) -> None:
         """A construction site at the kerb."""
@@ -215,7 +232,7 @@ class _Street:
         edge = side * (self.ground.half_width - 2.6)
         for s in np.arange(start, start + length, 2.1):
             if rng.random() < 0.6:
-                self.place(actors.barrier(rng), Label.barrier, s, edge, 0.0, 0.9)
+                self.place(actors.barrier(rng), Label.barrier, s, edge, 0.0, 0.3, 0.7)
             else:
                 self.place(actors.cone(rng), Label.traffic_cone, s, edge, 0.0, 0.3)
         for _ in range(rng.integers(2, 6)):

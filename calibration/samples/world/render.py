@@ -49,7 +49,8 @@ class Rays:
         u, v = np.arange(camera.width)[None, :], np.arange(camera.height)[:, None]
         x, y, z = (row[0] * u + row[1] * v + row[2] for row in turn)
         directions = (x.astype(np.float32), y.astype(np.float32), z.astype(np.float32))
-        return cls(camera, pose[:3, 3].astype(np.float32), directions, np.linalg.inv(pose))
+        to_camera: Matrix = np.linalg.inv(pose).astype(np.float64)
+        return cls(camera, pose[:3, 3].astype(np.float32), directions, to_camera)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _enter_cube(o: list[np.float32], d: list[Float]) -> Float:
         middle, reach = -start * inverse, np.abs(inverse)
         enter = np.maximum(enter, middle - reach)
         leave = np.minimum(leave, middle + reach)
-    return np.where((enter < leave) & (enter > _NEAR_M), enter, np.float32(np.inf))
+    hit = (enter < leave) & (enter > _NEAR_M)
+    depth: Float = np.where(hit, enter, np.float32(np.inf)).astype(np.float32)
+    return depth
 
 
 def _enter_ball(o: list[np.float32], d: list[Float]) -> Float:
@@ -125,7 +128,9 @@ def _enter_ball(o: list[np.float32], d: list[Float]) -> Float:
     c = np.float32(sum(float(start) ** 2 for start in o) - 1)
     root = b * b - a * c
     enter = (-b - np.sqrt(np.maximum(root, 0))) / a
-    return np.where((root > 0) & (enter > _NEAR_M), enter, np.float32(np.inf))
+    hit = (root > 0) & (enter > _NEAR_M)
+    depth: Float = np.where(hit, enter, np.float32(np.inf)).astype(np.float32)
+    return depth
 
 
 def _rectangles(rays: Rays, solids: Solids) -> tuple[NDArray[np.int64], Float]:

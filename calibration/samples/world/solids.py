@@ -5,18 +5,37 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.flashocc.config import OCC3D_CLASSES
-
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 Colour = tuple[float, float, float]
 """Red, green, blue, 0 to 1."""
 
-Label = IntEnum("Label", {name: index for index, name in enumerate(OCC3D_CLASSES)})  # type: ignore[misc]
-"""Semantic classes of Occ3D."""
+
+class Label(IntEnum):
+    """Semantic classes of Occ3D; numbers and names are theirs."""
+
+    others = 0
+    barrier = 1
+    bicycle = 2
+    bus = 3
+    car = 4
+    construction_vehicle = 5
+    motorcycle = 6
+    pedestrian = 7
+    traffic_cone = 8
+    trailer = 9
+    truck = 10
+    driveable_surface = 11
+    other_flat = 12
+    sidewalk = 13
+    terrain = 14
+    manmade = 15
+    vegetation = 16
+    free = 17
 
 
 class Material(IntEnum):
