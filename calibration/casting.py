@@ -1,7 +1,7 @@
 """Turn what a model computes in FP32 into FP16 or BF16, in the file itself.
 
-Strongly typed runtimes (TensorRT 11 and RTX, TensorRT 10 on request) run what the file says: an FP32
-node costs FP32. Every float node gets 16-bit inputs, weights and outputs, with casts where a node
+Strongly typed runtimes (TensorRT 11 and RTX, TensorRT 10 on request) run what the file says: a node
+in FP32 costs FP32. Every float node gets 16-bit inputs, weights and outputs, with casts where one
 has to stay FP32 (``calibration.precision`` says which and why). The types of graph inputs and
 outputs stay, so callers notice nothing. INT8 parts stay INT8; their scales become FP16, which needs
 opset 19.
@@ -139,7 +139,7 @@ def _opsets(proto: onnx.ModelProto, target: Target, name: str) -> tuple[int, int
         return target.opset, max(target.opset, 17)
     if not target.quantized:
         raise UserError(
-            f"{name} is quantized (node {quantized.name!r}): a {target.name} scale has too few bits",
+            f"{name} is quantized (node {quantized.name!r}): {target.name} scales are too coarse",
             fix="Cast it to fp16, or cast the FP32 model",
         )
     return QUANTIZED_OPSET, QUANTIZED_OPSET

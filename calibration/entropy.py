@@ -12,8 +12,8 @@ signed and 256 for unsigned integers. (pytorch-quantization ``calib/histogram.py
 Inference with TensorRT, GTC 2017.) It is here for comparison: on tensors with a constant background
 it collapses, which the methods of later versions repair.
 
-With A = sum h ln h and G = sum over groups of m ln(m / n) (mass m, non-empty bins n) over ``h[0:i]``,
-S the total, S_i the kept mass, t = S - S_i the tail and b = h[i-1]:
+Over ``h[0:i]`` let A = sum h ln h and G = sum over groups of m ln(m / n), m a group's mass and n
+its non-empty bins. With S the total, S_i the kept mass, t = S - S_i the tail and b = h[i-1]:
 
     D(i) = [ A - b ln b + (b + t) ln(b + t) - G - t ln(m_last / n_last) ] / S + ln(S_i / S)
 

@@ -57,13 +57,12 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Middle of every bin, ``[2 * BINS]``."""
-        return (np.arange(-BINS, BINS) + 0.5) * self.width
+        return np.arange(0.5 - BINS, BINS) * self.width
 
     @property
     def magnitudes(self) -> NDArray[np.float64]:
         """Histogram of ``|x|`` over ``[0, 2**e)``, ``[BINS]``."""
-        folded: NDArray[np.float64] = self.counts[BINS:] + self.counts[BINS - 1 :: -1]
-        return folded
+        return np.add(self.counts[BINS:], self.counts[BINS - 1 :: -1])
 
     def add(self, values: NDArray[Any]) -> None:
         """Count finite float32 ``values`` of any shape."""
@@ -76,7 +75,7 @@ class Histogram:
         # int16 holds every bin number and is half the traffic of int32
         bins = np.floor(scaled, out=scaled).astype(np.int16)
         bins += np.int16(BINS)
-        self.counts += np.bincount(bins, minlength=2 * BINS)
+        self.counts += np.bincount(bins, minlength=2 * BINS).astype(np.float64)
         self.zeros += flat.size - np.count_nonzero(flat)
 
     def grow(self, exponent: int) -> None:
@@ -84,8 +83,9 @@ class Histogram:
         doublings = exponent - self.exponent
         if doublings <= 0:
             return
-        bins = (np.arange(-BINS, BINS) >> min(doublings, 62)) + BINS
-        self.counts = np.bincount(bins, weights=self.counts, minlength=2 * BINS)
+        numbers = (np.arange(-BINS, BINS) >> min(doublings, 62)) + BINS
+        merged = np.bincount(numbers, weights=self.counts, minlength=2 * BINS)
+        self.counts = merged.astype(np.float64)
         self.exponent = exponent
 
     def scaled(self, factor: float) -> Histogram:

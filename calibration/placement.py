@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from calibration.graph import Weighted
 from calibration.scales import IntegerForm
@@ -106,6 +106,10 @@ class Policy(Protocol):
     integer_bias: bool
 
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement: ...
+
+    def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
+        """Last touches to the quantized graph; one ``{"node", "op_type", "reason"}`` each."""
+        ...
 
 
 @dataclass(frozen=True)

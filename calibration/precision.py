@@ -1,7 +1,7 @@
 """Which nodes stay in FP32 when a graph is cast to a 16-bit type, and why.
 
-FP16 has 11 significant bits, ends at 65504 and rounds to zero below 6e-8; BF16 has the range of FP32
-and 8 bits. What either cannot hold stays FP32: constants that overflow or vanish, squares and
+FP16 has 11 significant bits, ends at 65504 and rounds to zero below 6e-8; BF16 has FP32's range and
+8 bits. What they cannot hold stays FP32: constants that overflow or vanish, squares and
 exponentials (FP16), long sums, coordinates, choices between close values, and the normalisation of
 integer inputs, which is cheap and meets the full range.
 """
@@ -88,7 +88,7 @@ def float_nodes(
 
 
 def input_types(node: ir.Node, opset: int) -> list[tuple[str, frozenset[str]]] | None:
-    """Type variable and allowed types of every input slot, from the ONNX schema; None if unknown."""
+    """Type variable and allowed types of every input slot, from the ONNX schema; None: unknown."""
     schema = _schema(node, opset)
     return None if schema is None else _formal_types(schema.inputs, len(node.inputs))
 
@@ -139,10 +139,9 @@ def _half_reason(node: ir.Node, largest: Mapping[str, float]) -> str:
     for value in node.outputs:
         if largest.get(value.name or "", 0.0) > FP16_LARGEST / 2:
             return f"reached {largest[value.name or '']:.3g} during calibration, FP16 ends at 65504"
-    for value in node.inputs:
-        array = constant(value)
+    for array in map(constant, node.inputs):
         if array is None or array.dtype != np.float32 or not array.size:
-            continue
+            continue  # not a float constant
         magnitude = float(np.abs(array).max())
         if magnitude > FP16_LARGEST:
             return f"constant {magnitude:.3g} overflows FP16, which ends at 65504"

@@ -222,12 +222,12 @@ def _fold_batch_norm(graph: ir.Graph, node: ir.Node, bn: ir.Node) -> None:
     node.replace_input_with(1, values[0])
     node.replace_input_with(2, values[1])
     # keep the name of what the rest of the graph reads
-    name = bn.outputs[0].name
+    kept_name = bn.outputs[0].name
     was_output = bn.outputs[0].is_graph_output()
     bn.outputs[0].replace_all_uses_with(node.outputs[0], replace_graph_outputs=was_output)
     node.outputs[0].shape, node.outputs[0].type = bn.outputs[0].shape, bn.outputs[0].type
     graph.remove(bn, safe=True)
-    node.outputs[0].name = name
+    node.outputs[0].name = kept_name
 
 
 def _drop_unused(graph: ir.Graph) -> None:

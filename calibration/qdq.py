@@ -1,8 +1,8 @@
 """Carry a placement out: insert Q/DQ pairs, make weights and biases integer.
 
-Names stay. What belongs to tensor ``t`` is called ``t/scale``, ``t/zero_point``, ``t/quantized`` and
-``t/dequantized``; its nodes ``t/QuantizeLinear`` and ``t/DequantizeLinear``. Equal inputs give equal
-bytes.
+Names stay. What belongs to tensor ``t`` is called ``t/scale``, ``t/zero_point``, ``t/quantized``,
+``t/dequantized``; its nodes ``t/QuantizeLinear`` and ``t/DequantizeLinear``. Equal inputs give
+equal bytes.
 """
 
 from __future__ import annotations
@@ -68,29 +68,33 @@ class _Editor:
                 f"{value.name}/zero_point", np.asarray(scale.zero_point, scale.form.dtype)
             ),
         ]
-        quantized = self._node("QuantizeLinear", [value, *parameters], value, "quantized")
-        result = self._node("DequantizeLinear", [quantized, *parameters], value, "dequantized")
-        result.shape, result.type = value.shape, value.type
+        quantize = self._node("QuantizeLinear", [value, *parameters], value, "quantized")
+        quantized = quantize.outputs[0]
         quantized.shape, quantized.type = value.shape, parameters[1].type
+        dequantize = self._node("DequantizeLinear", [quantized, *parameters], value, "dequantized")
+        result = dequantize.outputs[0]
+        result.shape, result.type = value.shape, value.type
         for node, slot in uses:
             if tensor.whole or (node, slot) in tensor.readers:
                 node.replace_input_with(slot, result)
         producer = value.producer()
-        nodes = [quantized.producer(), result.producer()]
         if producer is None:
-            self._graph.insert_before(self._graph[0], nodes)
+            self._graph.insert_before(self._graph[0], [quantize, dequantize])
         else:
-            self._graph.insert_after(producer, nodes)
+            self._graph.insert_after(producer, [quantize, dequantize])
 
     def replace_weight(
         self, item: Weighted, numbers: IntegerWeights, shared: dict[Any, ir.Value]
     ) -> None:
         """Let a node read int8 weights, and an int32 bias if there is one, through DQ."""
-        slots = [(item.weight_slot, numbers.weight, numbers.scale, item.channel_axis)]
+        slots: list[tuple[int, NDArray[Any], NDArray[np.float32], int | None]] = [
+            (item.weight_slot, numbers.weight, numbers.scale, item.channel_axis)
+        ]
         if numbers.bias is not None and numbers.bias_scale is not None and item.bias_slot:
             slots.append((item.bias_slot, numbers.bias, numbers.bias_scale, 0))
         for slot, integers, scale, axis in slots:
             old = item.node.inputs[slot]
+            assert old is not None  # a weighted node has a weight, and numbers.bias is of its bias
             # nodes that share a weight share its integers, unless their inputs' scales differ
             key = (old, scale.tobytes(), axis)
             if key not in shared:
@@ -116,9 +120,10 @@ class _Editor:
             self._constant(f"{old.name}/zero_point", np.zeros(scale.shape, integers.dtype)),
         ]
         attributes = {"axis": axis} if axis is not None and scale.ndim else {}
-        result = self._node("DequantizeLinear", inputs, old, "dequantized", attributes)
+        dequantize = self._node("DequantizeLinear", inputs, old, "dequantized", attributes)
+        result: ir.Value = dequantize.outputs[0]
         result.shape, result.type = old.shape, old.type
-        self._graph.insert_before(node, result.producer())
+        self._graph.insert_before(node, dequantize)
         return result
 
     def _node(
@@ -128,14 +133,13 @@ class _Editor:
         of: ir.Value,
         role: str,
         attributes: Mapping[str, Any] | None = None,
-    ) -> ir.Value:
+    ) -> ir.Node:
         import onnx_ir as ir
 
         name = fresh_name(self._nodes, f"{of.name}/{op_type}")
         node = ir.node(op_type, inputs, attributes, name=name)
         node.outputs[0].name = fresh_name(self._taken, f"{of.name}/{role}")
-        result: ir.Value = node.outputs[0]
-        return result
+        return node
 
     def _constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         import onnx_ir as ir

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration.feeds import require_enough
 from calibration.graph import WEIGHTED, derived_from_inputs_only, multiply_adds
 from calibration.memory import PeakMemory
 from calibration.observers import observe_graph
-from calibration.feeds import require_enough
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.placement import FloatRules, Placement, Policy
 from calibration.policies import POLICIES
@@ -84,7 +84,8 @@ def quantize(
             half=options.rest == "fp16",
             rounding=ROUNDINGS.get(options.rounding),
         )
-        proto = _finished_proto(graph_model, file, description, options)
+        description["respelled"] = policy.finish(graph_model.graph)
+        proto = _finished_proto(graph_model, statistics, description, options)
         written = save_model(proto, output, overwrite=options.overwrite)
         clock.lap("write")
     report = {
@@ -222,7 +223,7 @@ def _describe(
 
 
 def _finished_proto(
-    model: ir.Model, file: ModelFile, description: dict[str, Any], options: QuantizeOptions
+    model: ir.Model, statistics: Statistics, description: dict[str, Any], options: QuantizeOptions
 ) -> onnx.ModelProto:
     import onnx_ir as ir
 
@@ -230,7 +231,8 @@ def _finished_proto(
     if options.rest == "fp16":
         from calibration.casting import cast_proto
 
-        proto, report = cast_proto(proto, to="fp16")
+        largest = {n: max(-t.minimum, t.maximum) for n, t in statistics.tensors.items()}
+        proto, report = cast_proto(proto, to="fp16", largest=largest)
         description["cast"] = report
     write_quantization(proto, description)
     return proto

@@ -84,7 +84,8 @@ def rounded_up_to_half(scales: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     half = np.asarray(scales).astype(np.float16)
     half = np.where(half < scales, np.nextafter(half, np.float16(np.inf)), half)
-    return np.maximum(half, np.finfo(np.float16).smallest_subnormal).astype(np.float64)
+    smallest = np.finfo(np.float16).smallest_subnormal
+    return np.asarray(np.maximum(half, smallest), dtype=np.float64)
 
 
 class ScaleMethod(Protocol):
@@ -154,7 +155,7 @@ class MeanSquaredError:
         if form is IntegerForm.INT8_SYMMETRIC:
             filled = histogram.magnitudes > 0
             counts = histogram.magnitudes[filled]
-            centres = (np.arange(len(filled))[filled] + 0.5) * histogram.width
+            centres = np.arange(0.5, len(filled))[filled] * histogram.width
             top = max(-full.low, full.high)
             errors = [_error(counts, centres, Range(-top * s, top * s), form) for s in shrink]
             best = top * float(shrink[int(np.argmin(errors))])

@@ -126,9 +126,7 @@ class Statistics:
         """
         try:
             with np.load(path) as data:
-                header = json.loads(data["header"].tobytes())
-                if header["format"] != FORMAT:
-                    raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
+                header = _header(data)
                 arrays = {key: data[key] for key in data.files}
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise UserError(
@@ -147,6 +145,13 @@ class Statistics:
         return cls(
             header["model_sha256"], header["samples_sha256"], tuple(header["sample_names"]), tensors
         )
+
+
+def _header(data: Any) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(data["header"].tobytes())
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
+    return header
 
 
 def _histogram(arrays: Mapping[str, Any], i: int) -> Histogram | None:

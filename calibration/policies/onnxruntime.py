@@ -17,7 +17,7 @@ graph output, which would otherwise be rounded to 256 levels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration.graph import (
     EPILOGUES,
@@ -31,6 +31,7 @@ from calibration.graph import (
 )
 from calibration.placement import FloatRules, Placement
 from calibration.policies.common import account, pick_weighted
+from calibration.respell import respell_softplus
 from calibration.scales import IntegerForm
 
 if TYPE_CHECKING:
@@ -60,9 +61,12 @@ class OnnxRuntimePolicy:
         placement = Placement(weighted=list(chosen.values()))
         for node in graph:
             if node in integer:
-                _place_node(node, integer, placement)
+                _place_node(node, placement)
         placement.left = account(graph, reasons, kept, integer, _why_not)
         return placement
+
+    def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
+        return respell_softplus(graph)
 
 
 def _refusal(item: Weighted) -> str | None:
@@ -127,7 +131,7 @@ def makes_integers(value: ir.Value, integer: set[ir.Node]) -> bool:
     return maker in integer and maker is not None and result_of(maker) is value
 
 
-def _place_node(node: ir.Node, integer: set[ir.Node], placement: Placement) -> None:
+def _place_node(node: ir.Node, placement: Placement) -> None:
     for slot, value in data_inputs(node):
         if slot == 0 or node.op_type in ("Add", "Mul", "Concat"):
             placement.quantize(value, node, slot)

@@ -14,7 +14,7 @@ Biases stay float, zero points are 0. (TensorRT developer guide, "Working with Q
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calibration.graph import (
     Weighted,
@@ -53,6 +53,9 @@ class TensorRTPolicy:
         integer = set(chosen) | fused_adds | _between_integers(graph, placement)
         placement.left = account(graph, reasons, kept, integer, _why_not)
         return placement
+
+    def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:  # noqa: ARG002
+        return []
 
 
 def _quantize_skips(
