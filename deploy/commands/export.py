@@ -3,63 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from deploy.console import Output
 from exporters.variants import ExportResult, export
 
+Variant = Annotated[str, typer.Argument(help="A name that `edgeport models` lists.")]
+OutputFile = Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help=".pth, .pt or .safetensors; without it seeded random weights.")
+]
+RigChoice = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|input",
+        help="rig.json to bake in, or 'input' to take rig tables with every frame; "
+        "without it a synthetic rig.",
+    ),
+]
+ReferenceRig = Annotated[
+    Path | None, typer.Option(help="With --rig input: names the cameras and sizes the tables.")
+]
+ImageInput = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        metavar="uint8|float",
+        help="uint8 camera images, or float planes that you normalise.",
+    ),
+]
+Logits = Annotated[bool, typer.Option("--logits", help="Return raw logits in place of labels.")]
+Seed = Annotated[int, typer.Option(help="Of random weights and generated images.")]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="HxW", help="What the network sees, for example 256x704.")
+]
+Cameras = Annotated[
+    int | None, typer.Option(min=1, help="Cameras of the synthetic rig, where none is given.")
+]
+Depth = Annotated[str | None, typer.Option(metavar="LOW:HIGH:STEP", help="Depth bins, metres.")]
+Ranges = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,Z", help="Three ranges LOW:HIGH:STEP, metres; write --grid=…"),
+]
+Classes = Annotated[Path | None, typer.Option(help="Class names in label order, one a line.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
 
 def command(
-    variant: Annotated[str, typer.Argument(help="A name that `edgeport models` lists.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help=".pth, .pt or .safetensors; without it seeded random weights."),
-    ] = None,
-    rig: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|input",
-            help="rig.json to bake in, or 'input' to take rig tables with every frame; "
-            "without it a synthetic rig.",
-        ),
-    ] = None,
-    reference_rig: Annotated[
-        Path | None,
-        typer.Option(help="With --rig input: names the cameras and sizes the tables."),
-    ] = None,
-    image_input: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            metavar="uint8|float",
-            help="uint8 camera images, or float planes that you normalise.",
-        ),
-    ] = "uint8",
-    logits: Annotated[
-        bool, typer.Option("--logits", help="Return raw logits in place of labels.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of random weights and generated images.")] = 0,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="What the network sees, for example 256x704.")
-    ] = None,
-    cameras: Annotated[
-        int | None, typer.Option(min=1, help="Cameras of the synthetic rig, where none is given.")
-    ] = None,
-    depth: Annotated[
-        str | None, typer.Option(metavar="LOW:HIGH:STEP", help="Depth bins, metres.")
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y,Z", help="Three ranges LOW:HIGH:STEP, metres; write --grid=…"),
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Class names in label order, one a line.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    variant: Variant,
+    output: OutputFile,
+    checkpoint: Checkpoint = None,
+    rig: RigChoice = None,
+    reference_rig: ReferenceRig = None,
+    image_input: ImageInput = "uint8",
+    logits: Logits = False,
+    seed: Seed = 0,
+    image_size: ImageSize = None,
+    cameras: Cameras = None,
+    depth: Depth = None,
+    grid: Ranges = None,
+    classes: Classes = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a network to a model file: one ONNX of standard operators that describes itself.
 
@@ -78,31 +86,28 @@ def command(
     one needs another export, or --rig input. Weights without a checkpoint know nothing.
     """
     out = Output(json=as_json)
-    options: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "rig": rig,
-        "reference_rig": reference_rig,
-        "input": image_input,
-        "logits": logits,
-        "seed": seed,
-        "image_size": image_size,
-        "cameras": cameras,
-        "depth": depth,
-        "grid": grid,
-        "classes": classes,
-        "overwrite": overwrite,
-    }
     with out.progress("Export") as progress:
-        result = export(variant, output, progress=progress, **options)
+        result = export(
+            variant,
+            output,
+            progress=progress,
+            checkpoint=checkpoint,
+            rig=rig,
+            reference_rig=reference_rig,
+            input=image_input,
+            logits=logits,
+            seed=seed,
+            image_size=image_size,
+            cameras=cameras,
+            depth=depth,
+            grid=grid,
+            classes=classes,
+            overwrite=overwrite,
+        )
     _say(out, result)
-    out.result(
-        {
-            "path": str(result.model.path),
-            "sha256": result.model.sha256,
-            "size_bytes": result.model.size_bytes,
-            **result.report,
-        }
-    )
+    model = result.model
+    file = {"path": str(model.path), "sha256": model.sha256, "size_bytes": model.size_bytes}
+    out.result({**file, **result.report})
 
 
 def _say(out: Output, result: ExportResult) -> None:

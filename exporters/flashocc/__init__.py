@@ -7,6 +7,7 @@ networks (M0, M1 and other widths) to model files without plugins.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from exporters.variants import ExportResult, Progress, Variant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from exporters.flashocc.rig import CameraFrame
+    from exporters.flashocc.rig import CameraFrame, Rig
     from exporters.modelfile import ModelSpec
 
-__all__ = ["VARIANTS", "export", "prepare"]
+__all__ = ["VARIANTS", "export", "prepare", "rig_mismatch"]
+
+_REQUIRED = ("torch", "onnxscript", "safetensors")
 
 VARIANTS = (
     Variant(
@@ -88,13 +91,13 @@ def export(
         MissingRequirementError: torch is not installed.
         EdgeportError: the exported graph does not compute what the network computes; our bug.
     """
-    try:
-        from exporters.flashocc import exporter
-    except ModuleNotFoundError as error:
-        raise MissingRequirementError(
-            f"{error.name} is not installed; exporting needs it",
-            fix="pip install 'edgeport[export]'",
-        ) from error
+    for name in _REQUIRED:
+        if find_spec(name) is None:
+            raise MissingRequirementError(
+                f"{name} is not installed; exporting needs it", fix="pip install 'edgeport[export]'"
+            )
+    from exporters.flashocc import exporter
+
     return exporter.export(variant, output, progress=progress, **options)
 
 
@@ -103,3 +106,10 @@ def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, NDArray[Any]]:
     from exporters.flashocc import preprocess
 
     return preprocess.prepare(frame, spec)
+
+
+def rig_mismatch(rig: Rig, spec: ModelSpec) -> float:
+    """How far ``rig`` is from the baked one, 0 to 1; see ``preprocess.rig_mismatch``."""
+    from exporters.flashocc import preprocess
+
+    return preprocess.rig_mismatch(rig, spec)

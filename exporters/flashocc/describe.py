@@ -49,8 +49,7 @@ def describe(
         capacity=capacity,
         pooling=pooling,
     )
-    geometry["network"] = config.network_json()
-    geometry["rig_is_synthetic"] = options.rig_is_synthetic
+    geometry |= {"network": config.network_json(), "rig_is_synthetic": options.rig_is_synthetic}
     if not options.takes_rig:
         geometry["rig_sha256"] = rig.sha256
     return ModelSpec(

@@ -17,7 +17,7 @@ from torch import nn
 from exporters.checkpoints import MappingReport, load_strict
 from exporters.errors import EdgeportError
 from exporters.files import require_writable
-from exporters.flashocc.agreement import compare
+from exporters.flashocc.agreement import Agreement, compare
 from exporters.flashocc.config import Config
 from exporters.flashocc.describe import describe
 from exporters.flashocc.geometry import cell_indices
@@ -94,17 +94,9 @@ def export(
             pooling=geometry.reason,
         )
         file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
-    report = {
-        "variant": source.variant,
-        "weights": str(source.origin),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "checkpoint": mapping.to_json() if mapping else None,
-        "pooling": geometry.reason,
-        "agreement": agreement.to_json(),
-        "notes": _notes(source, chosen, mapping),
-        "seconds": steps.seconds,
-    }
-    return ExportResult(file, report)
+    report = _report(source, geometry, network, mapping, agreement)
+    report["notes"] = _notes(source, chosen, mapping)
+    return ExportResult(file, {**report, "seconds": steps.seconds})
 
 
 def make_geometry(config: Config, options: ExportOptions) -> Geometry:
@@ -145,6 +137,23 @@ def generated_sample(
     if options.input == "float":
         images = normalise(images)
     return {"images": images, **geometry.tables}
+
+
+def _report(
+    source: Source,
+    geometry: Geometry,
+    network: FlashOcc,
+    mapping: MappingReport | None,
+    agreement: Agreement,
+) -> dict[str, Any]:
+    return {
+        "variant": source.variant,
+        "weights": str(source.origin),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "checkpoint": mapping.to_json() if mapping else None,
+        "pooling": geometry.reason,
+        "agreement": agreement.to_json(),
+    }
 
 
 def _notes(
