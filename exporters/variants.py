@@ -63,6 +63,10 @@ class Family(Protocol):
         """Turn a reader's frame into the model's inputs, from the self-description alone."""
         ...
 
+    def rig_mismatch(self, rig: Any, spec: ModelSpec) -> float:
+        """How far a rig is from the baked one, 0 to 1; 0 where none is baked in."""
+        ...
+
 
 _FAMILIES = {"flashocc": "exporters.flashocc"}
 

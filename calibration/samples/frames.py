@@ -58,6 +58,21 @@ class FrameSamples:
         content = {"frames": self._identity, "inputs": inputs, "geometry": self._spec.geometry}
         return sha256_bytes(canonical_json(content).encode())
 
+    @property
+    def rig_mismatch(self) -> float:
+        """How much the first frame's rig differs from the one that the model has baked in.
+
+        The share of points that land in another cell, 0 to 1; 0 where the rig is an input.
+        """
+        return family_of(self._spec).rig_mismatch(self._load(0).rig, self._spec)
+
+    def subset(self, indices: Sequence[int]) -> FrameSamples:
+        """The frames at ``indices``, in that order."""
+        chosen = list(indices)
+        names = [self._names[index] for index in chosen]
+        identity = {"of": self._identity, "chosen": chosen}
+        return FrameSamples(names, lambda index: self._load(chosen[index]), identity, self._spec)
+
     def frames(self) -> Iterator[CameraFrame]:
         """The frames themselves, one at a time."""
         return (self._load(index) for index in range(len(self)))

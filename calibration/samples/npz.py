@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ class NpzSamples:
         """Hash of all file hashes in order; equal files give equal hashes wherever they lie."""
         hashes = [self._hashes.get(n) or sha256_file(f) for n, f in self._files.items()]
         return sha256_bytes(canonical_json(hashes).encode())
+
+    def subset(self, indices: Sequence[int]) -> NpzSamples:
+        """The samples at ``indices``, in that order."""
+        files = {self.names[index]: self._files[self.names[index]] for index in indices}
+        return NpzSamples(files, self._spec, self._hashes)
 
     def __len__(self) -> int:
         return len(self._files)

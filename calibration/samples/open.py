@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from calibration.samples.base import Samples
+import numpy as np
+
+from calibration.samples.frames import FrameSamples
 from calibration.samples.npz import MANIFEST, NpzSamples
 from exporters.errors import UserError
 from exporters.modelfile import ModelSpec
@@ -21,7 +23,10 @@ from exporters.modelfile import ModelSpec
 SYNTHETIC = "synthetic"
 
 
-def open_samples(source: str | Path, spec: ModelSpec | None = None) -> Samples:
+OpenSamples = NpzSamples | FrameSamples
+
+
+def open_samples(source: str | Path, spec: ModelSpec | None = None) -> OpenSamples:
     """The samples that ``source`` names, ready for the inputs that ``spec`` describes.
 
     Nothing is read before it is iterated over; one sample at a time is in memory.
@@ -50,7 +55,26 @@ def open_samples(source: str | Path, spec: ModelSpec | None = None) -> Samples:
     return _folder(path, spec)
 
 
-def _folder(path: Path, spec: ModelSpec | None) -> Samples:
+def choose(samples: OpenSamples, count: int | None, seed: int | None = None) -> OpenSamples:
+    """``count`` of ``samples``: the first ones, or with a ``seed`` a random choice, in order.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if count is None:
+        return samples
+    if count > len(samples):
+        raise UserError(
+            f"{count} samples were asked for, the source holds {len(samples)}",
+            fix="Ask for fewer, or leave --count out",
+        )
+    if seed is None:
+        return samples.subset(range(count))
+    chosen = np.random.default_rng(seed).choice(len(samples), count, replace=False)
+    return samples.subset(sorted(int(index) for index in chosen))
+
+
+def _folder(path: Path, spec: ModelSpec | None) -> OpenSamples:
     from calibration.samples.nuscenes import DESCRIPTION, open_folders, sample_folders
 
     described = (path / DESCRIPTION).is_file()
@@ -65,7 +89,7 @@ def _folder(path: Path, spec: ModelSpec | None) -> Samples:
     )
 
 
-def _synthetic(source: str, spec: ModelSpec | None) -> Samples:
+def _synthetic(source: str, spec: ModelSpec | None) -> OpenSamples:
     found = re.fullmatch(rf"{SYNTHETIC}:(\d+)(?::(\d+))?", source)
     if found is None or int(found[1]) == 0:
         raise UserError(
