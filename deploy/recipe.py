@@ -67,7 +67,13 @@ class SamplesPart(_Part):
 
 
 class QuantizationPart(_Part):
-    """How INT8 is made; one file for each policy, from one pass over the calibration set."""
+    """How INT8 is made; one file for each policy, from one pass over the calibration set.
+
+    Attributes:
+        rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
+            CPU kernels have no FP16.
+        keep_float: node names, or prefixes of them, that stay in float.
+    """
 
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
     scales: str = "mse"

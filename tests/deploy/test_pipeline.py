@@ -1,0 +1,252 @@
+"""A recipe becomes a bundle, stage by stage; what is done stays done."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+
+from calibration.samples import open_samples
+from deploy import measuring, run
+from deploy.bundle import Bundle, partial_path
+from deploy.cli import run as command_line
+from deploy.recipe import Recipe, load_recipe
+from exporters.errors import UserError
+from exporters.files import sha256_file
+from runtimes import get
+
+from .conftest import Mini
+
+ENGINES = get("tensorrt").probe().can_build
+
+
+def recipe_for(mini: Mini, **changes: Any) -> Recipe:
+    """A recipe that starts from the exported file, so that a test takes a second."""
+    content: dict[str, Any] = {
+        "model": {"file": str(mini.fp32)},
+        "samples": {"calibration": str(mini.calibration), "evaluation": str(mini.evaluation)},
+        "quantization": {"scales": "minmax", "policies": ["onnxruntime"]},
+        "benchmark": {"runs": 6, "warmup": 1, "threads": 1},
+        "verify": {"scenes": 0, "layers": False},
+    }
+    return Recipe.model_validate({**content, **changes})
+
+
+@pytest.fixture(scope="module")
+def made(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One bundle with everything in it."""
+    recipe = recipe_for(
+        mini,
+        model={"variant": "flashocc-mini", "seed": 3},
+        quantization={"scales": "minmax"},
+        engines=[{"from": "int8-tensorrt"}, {"from": "fp16"}],
+        verify={"scenes": 1, "thresholds": {"min_agreement": 0.05}},
+    )
+    return run(recipe, tmp_path_factory.mktemp("made") / "bundle")
+
+
+def test_the_bundle_is_whole_and_nothing_else_is_left(made: Bundle) -> None:
+    assert made.differences() == []
+    assert not partial_path(made.path).exists()
+    roles = {path.stem for path in (made.path / "models").iterdir()}
+    assert roles == {"fp32", "fp16", "int8-onnxruntime", "int8-tensorrt"}
+
+
+def test_the_manifest_says_what_made_what(made: Bundle, mini: Mini) -> None:
+    manifest = made.manifest
+    assert manifest["schema"] == "edgeport.manifest/1"
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    fp32 = sha256_file(made.path / "models" / "fp32.onnx")
+    assert stages["export"]["outputs"] == {"models/fp32.onnx": fp32}
+    assert stages["quantize"]["inputs"]["model"] == fp32
+    assert stages["verify int8-tensorrt"]["inputs"]["reference"] == fp32
+    assert all(stage["peak_rss_mib"] > 0 for stage in manifest["stages"])
+    inputs = {entry["name"]: entry for entry in manifest["inputs"]}
+    assert inputs["calibration"]["source"] == str(mini.calibration)
+    assert len(inputs["calibration"]["samples"]) == 4
+    assert manifest["environment"]["versions"]["onnxruntime"] == onnxruntime.__version__
+
+
+def test_the_report_says_that_the_weights_are_random(made: Bundle) -> None:
+    report = made.report
+    assert report["model"]["weights"] == "random weights, seed 3"
+    assert any("Random weights, seed 3" in note for note in report["notes"])
+    assert "random weights, seed 3" in made.page.read_text().lower()
+
+
+def test_the_report_holds_what_was_measured(made: Bundle) -> None:
+    report = made.report
+    assert report["verdict"]["status"] == "pass"
+    files = {file["role"]: file for file in report["model"]["files"]}
+    assert files["int8-tensorrt"]["operators"]["QuantizeLinear"] > 20
+    assert files["int8-tensorrt"]["size_bytes"] < files["fp32"]["size_bytes"]
+    assert [entry["policy"] for entry in report["quantization"]] == ["onnxruntime", "tensorrt"]
+    cases = {case["name"]: case for case in report["latency"]["cases"]}
+    assert set(cases) == {"fp32", "int8-onnxruntime"}
+    assert len(cases["fp32"]["latencies_ms"]) == 6
+    assert "needs at least" in cases["fp32"]["percentiles"][-1]["reason"]
+    agreement = {entry["candidate"]: entry for entry in report["agreement"]}
+    assert agreement["fp16.onnx"]["summary"]["agreement"] > 0.95
+    assert agreement["fp16.onnx"]["layers"] is None
+    assert len(agreement["int8-onnxruntime.onnx"]["layers"]) > 40
+
+
+@pytest.mark.skipif(not ENGINES, reason="no TensorRT builder; pip install 'edgeport[tensorrt-rtx]'")
+def test_engines_are_built_with_passports(made: Bundle) -> None:
+    engines = {engine["name"]: engine for engine in made.report["engines"]}
+    assert set(engines) == {"int8-tensorrt tensorrt", "fp16 tensorrt"}
+    passport = engines["int8-tensorrt tensorrt"]["passport"]
+    engine = made.path / "engines" / "int8-tensorrt.tensorrt.engine"
+    assert passport["engine_sha256"] == sha256_file(engine)
+    assert passport["model_sha256"] == sha256_file(made.path / "models" / "int8-tensorrt.onnx")
+
+
+def test_scenes_hold_the_labels_that_each_file_gives(made: Bundle, mini: Mini) -> None:
+    (scene,) = made.report["occupancy"]
+    assert [image["camera"] for image in scene["images"]] == mini.spec.inputs[0].details["cameras"]
+    sample = next(iter(open_samples(mini.evaluation, mini.spec)))
+    for grid in scene["grids"]:
+        path = made.path / "models" / f"{grid['name']}.onnx"
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        labels = session.run(None, {"images": sample["images"]})[0]
+        drawn = np.frombuffer(zlib.decompress(base64.b64decode(grid["labels"])), np.uint8)
+        assert np.array_equal(drawn.reshape(scene["shape"]), labels)
+
+
+def test_the_same_recipe_again_reuses_every_stage(made: Bundle, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate_json((made.path / "recipe.json").read_text())
+    copy = tmp_path / "bundle"
+    shutil.copytree(made.path, copy)
+    before = {path: sha256_file(path) for path in (copy / "models").iterdir()}
+    again = run(recipe, copy, overwrite=True)
+    assert all(stage["cached"] for stage in again.report["stages"])
+    assert {path: sha256_file(path) for path in (copy / "models").iterdir()} == before
+    assert again.differences() == []
+
+
+def cached(bundle: Bundle) -> dict[str, bool]:
+    return {stage["name"]: stage["cached"] for stage in bundle.report["stages"]}
+
+
+def test_a_changed_recipe_redoes_what_depends_on_the_change(mini: Mini, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    run(recipe_for(mini, quantization={"scales": "minmax"}), output)
+    changed = recipe_for(mini, quantization={"scales": "percentile", "policies": ["onnxruntime"]})
+    again = run(changed, output, overwrite=True)
+    assert cached(again) == {
+        "export": True,
+        "quantize": False,
+        "benchmark": False,
+        "verify int8-onnxruntime": False,
+        "scenes": False,
+    }
+    assert not (output / "models" / "int8-tensorrt.onnx").exists(), "of the earlier recipe"
+    thresholds = recipe_for(
+        mini,
+        quantization={"scales": "percentile", "policies": ["onnxruntime"]},
+        verify={"scenes": 0, "layers": False, "thresholds": {"min_agreement": 0.999}},
+    )
+    last = run(thresholds, output, overwrite=True)
+    assert [name for name, reused in cached(last).items() if not reused] == [
+        "verify int8-onnxruntime"
+    ]
+    assert last.report["verdict"]["status"] == "fail"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no space in the car")])
+def test_it_goes_on_where_it_stopped(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    output = tmp_path / "bundle"
+
+    def stop(*arguments: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "benchmark", stop)
+        with pytest.raises(type(error)):
+            run(recipe_for(mini), output)
+    assert not output.exists()
+    done = {path.stem for path in (partial_path(output) / "stages").iterdir()}
+    assert done == {"export", "quantize"}
+    assert not list(partial_path(output).rglob("*.partial")), "nothing half-written"
+    resumed = cached(run(recipe_for(mini), output))
+    assert [name for name, reused in resumed.items() if reused] == ["export", "quantize"]
+
+
+def test_samples_in_both_sets_are_confessed(mini: Mini, tmp_path: Path) -> None:
+    samples = {"calibration": str(mini.calibration), "evaluation": str(mini.calibration)}
+    recipe = recipe_for(mini, samples=samples, benchmark=None)
+    report = run(recipe, tmp_path / "bundle").report
+    assert any(note.startswith("4 of 4 evaluation samples were used") for note in report["notes"])
+    assert report["latency"] is None
+
+
+def test_a_missing_builder_is_recorded_and_fails_only_where_it_is_required(
+    mini: Mini, tmp_path: Path
+) -> None:
+    # ONNX Runtime never builds an engine, so it stands for a machine without TensorRT
+    wanted = {"from": "fp32", "runtime": "onnxruntime"}
+    recipe = recipe_for(mini, benchmark=None, engines=[wanted])
+    report = run(recipe, tmp_path / "a").report
+    assert report["engines"][0]["passport"] == {}
+    assert report["verdict"]["status"] == "pass"
+    required = recipe_for(mini, benchmark=None, engines=[{**wanted, "required": True}])
+    report = run(required, tmp_path / "b").report
+    assert report["verdict"]["status"] == "no evidence"
+    assert report["verdict"]["checks"][-1]["name"] == "engine from fp32 for onnxruntime"
+
+
+def test_a_speed_up_that_nobody_can_reach_fails(mini: Mini, tmp_path: Path) -> None:
+    recipe = recipe_for(mini, benchmark={"runs": 6, "warmup": 1, "min_speedup": 1000.0})
+    check = run(recipe, tmp_path / "bundle").report["verdict"]["checks"][-1]
+    assert check["name"] == "int8-onnxruntime: speed-up, lower bound"
+    assert check["ok"] is False
+    few = recipe_for(mini, benchmark={"runs": 2, "warmup": 0, "min_speedup": 1.0})
+    check = run(few, tmp_path / "few").report["verdict"]["checks"][-1]
+    assert (check["ok"], check["note"]) == (None, "too few runs for an interval")
+
+
+def test_the_command_from_a_file_to_the_report(
+    mini: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_for(mini, benchmark=None)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(by_alias=True)))
+    output = tmp_path / "bundle"
+    assert command_line(["run", str(path), "-o", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert f"report: {output / 'report.html'}" in captured.out
+    assert "verdict: pass" in captured.out
+    assert "random weights, seed 0" in captured.out
+    assert command_line(["run", str(path), "-o", str(output), "--overwrite", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["schema"] == "edgeport.report/1"
+    assert captured.err == ""
+    assert command_line(["report", str(output), "-o", str(tmp_path / "again.html")]) == 0
+
+
+def test_an_unmet_threshold_is_exit_code_one(
+    mini: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify = {"scenes": 0, "layers": False, "thresholds": {"min_agreement": 1.0}}
+    recipe = recipe_for(mini, benchmark=None, verify=verify)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(by_alias=True)))
+    assert command_line(["run", str(path), "-o", str(tmp_path / "bundle")]) == 1
+    assert "verdict: fail" in capsys.readouterr().out
+    assert (tmp_path / "bundle" / "report.html").is_file()
+
+
+def test_the_demo_recipe_is_read() -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "examples" / "demo.yaml")
+    assert recipe.model.variant == "flashocc-m0"
+    assert {engine.source for engine in recipe.engines} >= {"int8-tensorrt", "fp16"}
