@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calibration.observers import observe
     from calibration.options import QuantizeOptions, QuantizeResult
     from calibration.quantizer import quantize
+    from calibration.samples import open_samples
     from calibration.statistics import Statistics
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Statistics",
     "cast",
     "observe",
+    "open_samples",
     "quantize",
 ]
 
@@ -38,6 +40,7 @@ _HOMES = {
     "Statistics": "calibration.statistics",
     "cast": "calibration.casting",
     "observe": "calibration.observers",
+    "open_samples": "calibration.samples",
     "quantize": "calibration.quantizer",
 }
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.feeds import MIN_SAMPLES, checked_feeds, expected_inputs, require_enough
+from calibration.feeds import MIN_SAMPLES, checked_feeds, expected_inputs
 from calibration.histogram import Histogram
 from calibration.prepare import prepare
 from calibration.samples.base import Array, Samples
+from calibration.samples.checks import require_samples
 from calibration.statistics import Statistics, TensorStatistics
 from calibration.taps import MAXIMUM, MINIMUM, SIZE, Tap, tap
 from exporters.errors import UserError
@@ -50,7 +51,7 @@ def observe(
             too few, a tensor is unknown, or an activation is not finite.
     """
     file = model if isinstance(model, ModelFile) else ModelFile(model)
-    require_enough(samples, min_samples)
+    require_samples(samples, min_samples)
     graph_model = prepare(file.proto, str(file.path))
     names = _default_tensors(graph_model) if tensors is None else list(tensors)
     return observe_graph(

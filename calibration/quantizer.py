@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.feeds import require_enough
 from calibration.graph import WEIGHTED, derived_from_inputs_only, multiply_adds
 from calibration.memory import PeakMemory
 from calibration.observers import observe_graph
@@ -27,6 +26,7 @@ from calibration.policies import POLICIES
 from calibration.prepare import prepare
 from calibration.qdq import insert
 from calibration.samples.base import Samples
+from calibration.samples.checks import require_samples
 from calibration.scales import SCALES, Scale
 from calibration.statistics import Statistics
 from calibration.weights import ROUNDINGS
@@ -159,7 +159,7 @@ def _statistics(
 ) -> Statistics:
     needs_histogram = SCALES.get(options.scales).needs_histogram
     if not isinstance(samples, Statistics):
-        require_enough(samples, options.min_samples)
+        require_samples(samples, options.min_samples)
         return observe_graph(
             prepare(file.proto, str(file.path)),
             file,
