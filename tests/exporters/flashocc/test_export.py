@@ -140,6 +140,19 @@ def test_onnx_s_own_evaluator_agrees(mini_export: ExportResult, mini: FlashOcc) 
     assert np.count_nonzero(found != expected) <= result.ties + 2  # ties may fall differently
 
 
+@pytest.mark.oracle
+def test_the_real_tensorrt_parser_takes_it(
+    mini_export: ExportResult, rig_export: ExportResult
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the TensorRT-RTX wheel is not installed")
+    from runtimes import Evidence, preflight
+
+    for result in (mini_export, rig_export):
+        findings = preflight(result.model.path, "rtx-ada/trt-rtx1.7")
+        assert [finding for finding in findings if finding.severity == "error"] == []
+        assert any(finding.evidence is Evidence.BUILT for finding in findings)
+
+
 def test_float_input_and_logits(mini_export: ExportResult, tmp_path: Path) -> None:
     result = export("flashocc-mini", tmp_path / "f.onnx", input="float", logits=True)
     spec = result.model.require_spec()
