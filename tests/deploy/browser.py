@@ -49,7 +49,7 @@ def missing() -> str:
 class Browser:
     """One browser window; a context manager."""
 
-    def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
+    def __init__(self, profile: Path, *, flags: tuple[str, ...] = ()) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -64,7 +64,7 @@ class Browser:
             self._wait_for_driver()
             options = {
                 "binary": shutil.which("chromium"),
-                "args": [*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"],
+                "args": [*FLAGS, *flags, f"--user-data-dir={profile}", "--window-size=1280,900"],
             }
             capabilities = {
                 "goog:chromeOptions": options,

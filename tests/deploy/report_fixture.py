@@ -41,7 +41,10 @@ Labels = NDArray[np.uint8]
 
 
 def street(seed: int = 0, shape: tuple[int, int, int] = (200, 200, 16)) -> Labels:
-    """A crossing with buildings, trees and traffic, uint8 ``[x, y, z]``, 0.4 m voxels."""
+    """A crossing with buildings, trees and traffic, uint8 ``[x, y, z]``, 0.4 m voxels.
+
+    A smaller ``shape`` is cut from its middle.
+    """
     rng = np.random.default_rng(seed)
     grid = np.full((200, 200, 16), FREE, np.uint8)
 
@@ -87,7 +90,8 @@ def street(seed: int = 0, shape: tuple[int, int, int] = (200, 200, 16)) -> Label
         for index in range(count):
             y = rng.choice([-10.0, 9.0]) + rng.uniform(-1, 1) if small else lanes[index % 4]
             fill(name, rng.uniform(-38, 36), y, dx, dy, 2, dz)
-    return np.ascontiguousarray(grid[: shape[0], : shape[1], : shape[2]])
+    x, y = ((200 - size) // 2 for size in shape[:2])
+    return np.ascontiguousarray(grid[x : x + shape[0], y : y + shape[1], : shape[2]])
 
 
 def disturbed(grid: Labels, share: float, seed: int) -> Labels:
@@ -125,12 +129,13 @@ def picture(index: int, size: tuple[int, int] = (352, 198)) -> str:
 
 
 def scene(sample: str, grids: dict[str, tuple[Labels, str]], images: list[str]) -> dict[str, Any]:
+    shape = next(iter(grids.values()))[0].shape
     return {
         "sample": sample,
-        "shape": list(next(iter(grids.values()))[0].shape),
+        "shape": list(shape),
         "free": FREE,
         "voxel_m": 0.4,
-        "origin_m": [-40.0, -40.0, -1.0],
+        "origin_m": [-0.2 * shape[0], -0.2 * shape[1], -1.0],
         "images": [
             {"camera": f"CAM_{name}", "data_uri": uri}
             for name, uri in zip(CAMERAS, images, strict=False)
@@ -178,11 +183,12 @@ def full_report(
     images: list[str] | None = None,
     extra_scenes: list[dict[str, Any]] | None = None,
     truth: bool = True,
+    shape: tuple[int, int, int] = (200, 200, 16),
 ) -> dict[str, Any]:
     """Every section, with made-up numbers."""
     from tests.deploy import report_parts as parts
 
-    first = street()
+    first = street(shape=shape)
     grids = {"fp32": (first, ""), "int8-onnxruntime": (disturbed(first, 0.03, 1), "")}
     if truth:
         grids["ground truth"] = (disturbed(first, 0.06, 2), "made up")
