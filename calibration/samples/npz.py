@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -228,7 +229,9 @@ def _temporary_beside(directory: Path) -> Path:
 
 def _replace(partial: Path, directory: Path) -> None:
     """Put ``partial`` in the place of ``directory``, whose old content goes last."""
-    partial.chmod(0o755)
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o777 & ~umask)  # mkdtemp makes 0700; give what mkdir would have given
     if not directory.is_dir():
         partial.rename(directory)
         return

@@ -100,10 +100,11 @@ def stage_rig(spec: ModelSpec) -> Rig:
         cameras = zip(rig.cameras, names, strict=True)
         rig = Rig(tuple(dataclasses.replace(camera, name=name) for camera, name in cameras))
     width = View.from_json(spec.geometry["view"]).image_size[1]
-    return Rig(tuple(_scaled(camera, width) for camera in rig.ordered(names).cameras))
+    return Rig(tuple(scaled(camera, width) for camera in rig.ordered(names).cameras))
 
 
-def _scaled(camera: Camera, width: int) -> Camera:
+def scaled(camera: Camera, width: int) -> Camera:
+    """The same camera with images of another width."""
     height = camera.height * width // camera.width
     scale = np.diag([width / camera.width, width / camera.width, 1.0])
     intrinsics = scale @ camera.intrinsics
