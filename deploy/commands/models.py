@@ -15,10 +15,12 @@ def command(
 ) -> None:
     """List every variant that can be exported.
 
-    Published numbers are those of the networks' authors, on their hardware; edgeport has not
-    measured them. Example:
+    For example:
 
         edgeport models --json
+
+    Known limits: published numbers are those of the networks' authors, on their hardware; edgeport
+    has not measured them.
     """
     out = Output(json=as_json)
     known = list(variants().values())

@@ -101,9 +101,9 @@ def test_a_verdict_is_a_code_without_words(
     ("arguments", "words"),
     [
         (["exprot"], "No such command 'exprot'"),
-        (["export"], "Missing argument 'VARIANT'"),
+        (["export"], "Missing argument"),
         (["export", "flashocc-m0", "--outputt", "x"], "No such option: --outputt"),
-        (["verify", "a.onnx", "b.onnx", "--samples", "s", "--min-agreement", "90"], "90"),
+        (["verify", "a", "b", "--samples", "s", "--min-agreement", "90"], "'--min-agreement'"),
     ],
 )
 def test_a_wrong_command_line_says_where_help_is(
