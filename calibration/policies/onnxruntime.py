@@ -9,7 +9,7 @@ results included, or every border costs a conversion:
   just as well;
 - Add, Mul, Concat, pooling, Resize and nodes that only move values join where they stand between
   integer nodes: all their inputs come from integer kernels and some result goes to one;
-- where the kernel copies or selects bytes, input and output share one scale.
+- where a node copies or selects bytes, input and output share one scale.
 
 ConvTranspose has no integer kernel and stays float, and so does a convolution whose result is a
 graph output, which would otherwise be rounded to 256 levels.
@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration.graph import (
-    EPILOGUES,
     Weighted,
     attribute,
     constant,
@@ -42,8 +41,9 @@ ARITHMETIC = frozenset(
 )
 """Operators with an integer kernel that brings its own output scale."""
 
-SAME_SCALE = frozenset({"MaxPool", "Resize"})
-"""Operators with an integer kernel that needs one scale on both sides."""
+BRIDGES = frozenset({"Resize"})
+"""Linear Resize computes in float, but between 8-bit borders, so that its neighbours stay integer;
+nearest Resize moves values."""
 
 
 class OnnxRuntimePolicy:
@@ -117,7 +117,7 @@ def _may_support(node: ir.Node) -> bool:
         return attribute(node, "mode", "nearest") in ("nearest", "linear")
     if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
         return False
-    return node.op_type in ARITHMETIC or node.op_type in SAME_SCALE or is_moving(node)
+    return node.op_type in ARITHMETIC or node.op_type in BRIDGES or is_moving(node)
 
 
 def _lies_between(node: ir.Node, integer: set[ir.Node]) -> bool:
@@ -139,13 +139,12 @@ def _place_node(node: ir.Node, placement: Placement) -> None:
     if node.op_type in ("Gemm", "MatMul"):
         return  # float result unless an integer node reads it, which then says so itself
     placement.quantize_whole(result)
-    if node.op_type in SAME_SCALE or (is_moving(node) and node.op_type not in EPILOGUES):
-        source = node.inputs[0]
-        if source is not None and node.op_type not in ARITHMETIC:
-            placement.share_scale([source, result])
+    source = node.inputs[0]
+    if is_moving(node) and source is not None:
+        placement.share_scale([source, result])
 
 
 def _why_not(node: ir.Node) -> str:
     if _may_support(node):
         return "does not lie between integer kernels"
-    return f"ONNX Runtime has no integer {node.op_type} that pays here"
+    return "ONNX Runtime has no integer kernel for it that pays here"

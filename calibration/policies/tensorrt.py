@@ -124,4 +124,6 @@ def _why_not(node: ir.Node) -> str:
     maker = None if source is None else maker_of(source)
     if maker is not None and result_of(maker) is source and node.op_type in ("Add", "Mul"):
         return "elementwise: fuses into its neighbours in float"
-    return f"{node.op_type} has no weights: INT8 would cost accuracy and win nothing"
+    if is_moving(node):
+        return "only moves values, in the type they have"
+    return "has no weights: INT8 would cost accuracy and win nothing"

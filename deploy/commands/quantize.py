@@ -138,9 +138,11 @@ def _say(out: Output, model: ModelFile, report: dict[str, Any]) -> None:
         f"samples, {report['activations']['tensors']} activations with "
         f"{report['activations']['scales']} scales; rest {report['rest']}"
     )
-    reasons = Counter((item["reason"], item["op_type"]) for item in report["skipped"])
-    rows = [(op, number, reason) for (reason, op), number in reasons.items()]
-    out.table("In float", ["operator", "nodes", "reason"], rows)
+    reasons: dict[str, Counter[str]] = {}
+    for item in report["skipped"]:
+        reasons.setdefault(item["reason"], Counter())[item["op_type"]] += 1
+    rows = [(", ".join(f"{n} {op}" for op, n in c.items()), why) for why, c in reasons.items()]
+    out.table("In float", ["nodes", "reason"], rows)
     for item in report["respelled"]:
         out.say(f"{item['node']}: {item['reason']}")
     for item in report.get("cast", {}).get("kept_float", []):
