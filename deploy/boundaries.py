@@ -9,15 +9,15 @@ where it exists anyway, and dequantized here:
 
 This is compared with the tensor of the same name in the float model. The number of integer
 kernels with and without the extra outputs is read from ONNX Runtime's optimized graph and kept in
-the result: for a file that ONNX Runtime is to run they must be the same. A file for TensorRT is
-only emulated here, mostly in float.
+the result: they must be the same. A file for TensorRT is only emulated here: its Q/DQ are run as
+they stand, in float, and there are no integer kernels to keep.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 
 from calibration.samples.base import Samples, inputs_of
 from deploy.metrics.tensors import ErrorAccumulator, TensorError
-from deploy.sessions import open_session
+from deploy.taps import TappedModel
 from exporters.errors import UserError
-from exporters.files import write_bytes
 from exporters.modelfile import ModelFile
 from runtimes.base import Progress
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-_CHUNK_BYTES = 256 << 20  # float tensors of one pass over the samples
+_CHUNK_BYTES = 512 << 20  # float tensors of one pass over the samples
 _INTEGER_KERNELS = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "QAttention", "DynamicQ")
 
 
@@ -62,13 +61,14 @@ class Boundary:
     axis: int | None
 
     def dequantize(self, values: Array) -> Array:
-        """Integers to float64."""
+        """Integers to float32, in float32 as DequantizeLinear does it."""
         shape = [1] * values.ndim
-        if self.axis is not None and self.scale.size > 1:
+        if self.axis is not None:
             shape[self.axis] = -1
-        zero_point = self.zero_point.astype(np.float64).reshape(shape)
-        scale = self.scale.astype(np.float64).reshape(shape)
-        return (values.astype(np.float64) - zero_point) * scale
+        result = values.astype(np.float32)
+        result -= self.zero_point.astype(np.float32).reshape(shape)
+        result *= self.scale.astype(np.float32).reshape(shape)
+        return result
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class LayerComparison:
 
     Attributes:
         absent: boundaries whose tensor the reference does not have, hence not compared.
-        integer_kernels: ONNX Runtime's for the candidate as it is shipped, by operator.
+        integer_kernels: ONNX Runtime's for the candidate as it is shipped, by operator; empty for
+            a candidate that was emulated.
         observed_kernels: the same with the extra outputs.
     """
 
@@ -111,10 +112,19 @@ def compare_layers(
     candidate: Path,
     samples: Samples,
     *,
+    emulate: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> LayerComparison:
     """Compare a Q/DQ model with its float model at every activation that is quantized.
+
+    Args:
+        reference: the float model file.
+        candidate: the Q/DQ model file.
+        samples: inputs of both.
+        emulate: the candidate is for another runtime: run its Q/DQ as they stand.
+        threads: of ONNX Runtime; None for all cores.
+        progress: called with ``layers`` as phase.
 
     Raises:
         UserError: the candidate holds no QuantizeLinear of an activation, or shares no tensor
@@ -137,12 +147,12 @@ def compare_layers(
         )
     with tempfile.TemporaryDirectory(prefix="edgeport-layers-") as folder:
         comparison = _Comparison(float_model, integer_model, Path(folder), samples, threads)
-        layers = comparison.run(shared, progress)
-        observed = comparison.observed_kernels(shared)
+        layers = tuple(comparison.run(shared, emulate, progress))  # while the folder is there
+        observed = {} if emulate else comparison.observed_kernels(shared)
     return LayerComparison(
-        layers=tuple(layers),
+        layers=layers,
         absent=tuple(boundary.tensor for boundary in boundaries if boundary.tensor not in known),
-        integer_kernels=integer_kernels(candidate),
+        integer_kernels={} if emulate else integer_kernels(candidate),
         observed_kernels=observed,
     )
 
@@ -193,7 +203,7 @@ def integer_kernels(path: Path) -> dict[str, int]:
 
 
 class _Comparison:
-    """Runs both models with extra outputs, a chunk of boundaries at a time to bound memory."""
+    """Runs both models with inner tensors as outputs, a chunk at a time to bound memory."""
 
     def __init__(
         self,
@@ -203,53 +213,54 @@ class _Comparison:
         samples: Samples,
         threads: int | None,
     ) -> None:
-        self._models = {"reference": float_model, "candidate": integer_model}
-        self._folder = folder
+        self._sizes = _tensor_bytes(float_model)
+        self._float = TappedModel(float_model, folder, "reference")
+        self._integer = TappedModel(integer_model, folder, "candidate")
         self._samples = samples
         self._threads = threads
 
     def run(
-        self, boundaries: Sequence[Boundary], progress: Progress | None
+        self, boundaries: Sequence[Boundary], emulate: bool, progress: Progress | None
     ) -> Iterator[LayerError]:
         done, total = 0, len(boundaries) * len(self._samples)
-        for chunk in _chunks(boundaries, _tensor_bytes(self._models["reference"])):
-            reference = self._with_outputs("reference", [b.tensor for b in chunk])
-            candidate = self._with_outputs("candidate", [b.quantized for b in chunk])
+        for chunk in _chunks(boundaries, self._sizes):
+            reference = self._float.with_outputs([b.tensor for b in chunk if b.op_type != "input"])
+            candidate = self._integer.with_outputs([b.quantized for b in chunk])
             errors = [ErrorAccumulator() for _ in chunk]
-            with (
-                open_session(reference, threads=self._threads) as float_session,
-                open_session(candidate, threads=self._threads) as integer_session,
-            ):
-                for sample in self._samples:
-                    feeds = inputs_of(sample)
-                    floats = {**feeds, **float_session.run(feeds)}
-                    integers = integer_session.run(feeds)
-                    for boundary, error in zip(chunk, errors, strict=True):
-                        values = boundary.dequantize(integers[boundary.quantized])
-                        error.update(floats[boundary.tensor], values)
-                    done += len(chunk)
-                    if progress is not None:
-                        progress("layers", done, total)
+            run_float = self._runner(reference, emulate=False)
+            run_integer = self._runner(candidate, emulate=emulate)
+            for sample in self._samples:
+                feeds = inputs_of(sample)
+                floats = {**feeds, **run_float(feeds)}
+                integers = run_integer(feeds)
+                for boundary, error in zip(chunk, errors, strict=True):
+                    values = boundary.dequantize(integers[boundary.quantized])
+                    error.update(floats[boundary.tensor], values)
+                done += len(chunk)
+                if progress is not None:
+                    progress("layers", done, total)
             for boundary, error in zip(chunk, errors, strict=True):
                 yield LayerError(boundary.tensor, boundary.node, boundary.op_type, error.result())
 
+    def _runner(
+        self, path: Path, *, emulate: bool
+    ) -> Callable[[dict[str, Array]], dict[str, Array]]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self._threads or 0
+        if emulate:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        names = [output.name for output in session.get_outputs()]
+        return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
+
     def observed_kernels(self, boundaries: Sequence[Boundary]) -> dict[str, int]:
         names = [boundary.quantized for boundary in boundaries]
-        return integer_kernels(self._with_outputs("candidate", names))
-
-    def _with_outputs(self, role: str, names: Sequence[str]) -> Path:
-        """The model with ``names`` as further outputs, as a file that lives as long as we do."""
-        import onnx
-
-        model = onnx.ModelProto()
-        model.CopyFrom(self._models[role])
-        taken = {value.name for value in [*model.graph.output, *model.graph.input]}
-        for name in names:
-            if name not in taken:
-                model.graph.output.append(onnx.ValueInfoProto(name=name))
-        path = self._folder / f"{role}.onnx"
-        write_bytes(path, model.SerializeToString(), overwrite=True)
-        return path
+        return integer_kernels(self._integer.with_outputs(names, prune=False))
 
 
 def _chunks(boundaries: Sequence[Boundary], sizes: Mapping[str, int]) -> Iterator[list[Boundary]]:

@@ -165,15 +165,8 @@ def judge_comparison(
     outputs: Mapping[str, Mapping[str, float]],
     metric: MetricPair | None,
     layers: LayerComparison | None,
-    *,
-    emulated: bool = False,
 ) -> Verdict:
-    """All checks of a comparison; that no value turned NaN or infinite is always one of them.
-
-    Args:
-        emulated: the candidate is made for another runtime than the one that ran it, so that
-            nobody ships the kernels that ran here.
-    """
+    """All checks of a comparison; that no value turned NaN or infinite is always one of them."""
     broken = sum(values.get("mismatched", 0.0) for values in outputs.values())
     checks = [judge("values that are not finite", broken, "<=", 0)]
     if thresholds.min_agreement is not None:
@@ -185,7 +178,7 @@ def judge_comparison(
         checks.append(_worst("sqnr_db", outputs, thresholds.min_sqnr_db, note, "dB"))
     if thresholds.max_metric_loss is not None:
         checks.append(_metric_loss(metric, thresholds.max_metric_loss))
-    if layers is not None and not emulated:
+    if layers is not None and layers.integer_kernels:
         name = "integer kernels lost by looking inside"
         checks.append(judge(name, layers.kernels_lost, "<=", 0))
     return Verdict(tuple(checks))

@@ -83,13 +83,15 @@ def verify(
             run.add(name, *outputs, labels_of(sample))
             if progress is not None:
                 progress("samples", index + 1, len(opened))
+    emulated = _is_emulated(candidate_spec)
     inside = None
     if layers:
-        inside = compare_layers(reference, candidate, opened, threads=threads, progress=progress)
+        inside = compare_layers(
+            reference, candidate, opened, emulate=emulated, threads=threads, progress=progress
+        )
     overall = {name: comparison.metrics() for name, comparison in run.outputs.items()}
     pair = run.metric_pair()
     emulated = _is_emulated(candidate_spec)
-    verdict = judge_comparison(thresholds or Thresholds(), overall, pair, inside, emulated=emulated)
     return Comparison(
         reference=reference.name,
         candidate=candidate.name,
@@ -98,7 +100,7 @@ def verify(
         parts={name: comparison.parts() for name, comparison in run.outputs.items()},
         metric=pair,
         layers=inside,
-        verdict=verdict,
+        verdict=judge_comparison(thresholds or Thresholds(), overall, pair, inside),
         weights=str(spec.weights) if spec is not None else "",
         notes=(*run.notes(), *([_EMULATED] if emulated else [])),
     )

@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
 
+from calibration import QuantizeOptions, quantize
 from calibration.samples import InMemorySamples, open_samples
 from deploy import Thresholds, verify
-from deploy.boundaries import compare_layers, find_boundaries, integer_kernels
+from deploy.boundaries import compare_layers, find_boundaries
 from deploy.cli import run
 from exporters.errors import UserError
 
@@ -266,7 +267,21 @@ def test_a_file_for_tensorrt_says_that_it_is_only_emulated(mini: Mini) -> None:
     comparison = verify(mini.fp32, mini.int8_tensorrt, mini.evaluation, layers=True)
     assert any("made for TensorRT" in note for note in comparison.notes)
     assert comparison.verdict.status == "pass"
-    assert integer_kernels(mini.int8_tensorrt) != integer_kernels(mini.int8)
+    assert comparison.layers is not None
+    assert len(comparison.layers.layers) > 30
+    assert comparison.layers.integer_kernels == {}
+
+
+def test_a_file_for_tensorrt_with_an_fp16_remainder_is_compared_inside(
+    mini: Mini, tmp_path: Path
+) -> None:
+    """ONNX Runtime would fuse integer kernels with FP16 scales, which it then refuses to load."""
+    output = tmp_path / "int8-fp16.onnx"
+    samples = open_samples(mini.calibration, mini.spec)
+    quantize(mini.fp32, samples, output, QuantizeOptions(policy="tensorrt", rest="fp16"))
+    layers = verify(mini.fp32, output, mini.evaluation, layers=True).layers
+    assert layers is not None
+    assert min(layer.error.sqnr_db for layer in layers.layers) > 5
 
 
 @pytest.mark.parametrize(

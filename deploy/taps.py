@@ -1,0 +1,95 @@
+"""A model with other outputs: tensors from inside it, and no node that these do not need.
+
+Weights are written once, beside the graph; every further set of outputs then costs a small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf import message as protobuf
+
+from exporters.files import write_bytes
+
+if TYPE_CHECKING:
+    import onnx
+
+Message = TypeVar("Message", bound=protobuf.Message)
+
+
+class TappedModel:
+    """Writes variants of one model into a folder.
+
+    Args:
+        model: with its weights; they are moved out of it.
+        folder: where the files live; the caller's to delete.
+        name: of the files.
+    """
+
+    def __init__(self, model: onnx.ModelProto, folder: Path, name: str) -> None:
+        import onnx
+
+        self._folder = folder
+        self._name = name
+        path = folder / f"{name}.onnx"
+        onnx.save_model(
+            model, path, save_as_external_data=True, location=f"{name}.weights", size_threshold=1024
+        )
+        self._model = onnx.load(path, load_external_data=False)
+
+    def with_outputs(self, tensors: Sequence[str], *, prune: bool = True) -> Path:
+        """Write the model with ``tensors`` as outputs; a later call replaces the file.
+
+        Args:
+            tensors: names of tensors of the graph.
+            prune: give these alone and leave out nodes that they do not need; else give them
+                after the model's own outputs.
+        """
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        graph = model.graph
+        if prune:
+            nodes = [_copy(node) for node in _needed(graph.node, tensors)]
+            used = {name for node in nodes for name in _inputs(node)}
+            weights = [_copy(tensor) for tensor in graph.initializer if tensor.name in used]
+            for field in (graph.node, graph.initializer, graph.output):
+                del field[:]
+            graph.node.extend(nodes)
+            graph.initializer.extend(weights)
+        taken = {value.name for value in graph.output}
+        graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in taken)
+        path = self._folder / f"{self._name}.tapped.onnx"
+        write_bytes(path, model.SerializeToString(), overwrite=True)
+        return path
+
+
+def _copy(message: Message) -> Message:
+    """A message that lives on when the list that it is in is emptied."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], tensors: Iterable[str]) -> Iterator[onnx.NodeProto]:
+    """The nodes that ``tensors`` depend on, in graph order."""
+    wanted = set(tensors)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(_inputs(node))
+            kept.append(node)
+    return reversed(kept)
+
+
+def _inputs(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that ``node`` reads, those inside the branches of If and Loop included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _inputs(inner)
