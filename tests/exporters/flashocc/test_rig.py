@@ -8,12 +8,18 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from hypothesis import given, settings
 
 from exporters.errors import UserError
 from exporters.flashocc.default_rig import four_camera_rig, nuscenes_like_rig, ring_rig
+from exporters.flashocc.geometry import Grid, View
+from exporters.flashocc.pooling import room_for
+from exporters.flashocc.preprocess import describe_geometry
 from exporters.flashocc.rig import Rig
+from exporters.modelfile import ModelSpec, WeightsSource, save_model
 from tests.exporters.flashocc.rigs import rigs
 
 SCHEMA = json.loads(
@@ -47,9 +53,47 @@ def test_ego_pose_may_be_left_out() -> None:
     assert Rig.from_json(data).sha256 == four_camera_rig().sha256
 
 
-def test_the_example_of_the_docs_is_a_rig() -> None:
+def blocks_of_the_docs(language: str) -> list[str]:
     text = (Path(__file__).parents[3] / "docs" / "your-own-rig.md").read_text()
-    data = json.loads(text.split("```json\n")[1].split("```")[0])
+    return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
+
+
+@pytest.mark.data
+def test_the_examples_of_the_docs_run(
+    edgeport_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nuscenes").symlink_to(edgeport_data / "nuscenes")
+    capacity = room_for(nuscenes_like_rig(), View(), Grid())
+    spec = ModelSpec(
+        variant="flashocc-m0",
+        family="flashocc",
+        task="occupancy",
+        inputs=(),
+        outputs=(),
+        weights=WeightsSource("random", seed=0),
+        geometry=describe_geometry(View(), Grid(), capacity=capacity),
+    )
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[1] x) => (float[1] y) {y = Neg(x)}'
+    )
+    save_model(graph, tmp_path / "m0.onnx", spec=spec)
+    names: dict[str, Any] = {}
+    for block in blocks_of_the_docs("python"):
+        exec(block, names)
+    assert names["feeds"]["rig_cells"].shape == (200 * 200,)
+    counts, place = capsys.readouterr().out.splitlines()
+    assert [20_000 < int(n) < 27_000 for n in counts.strip("[]").split()] == [True] * 6
+    row, column = map(int, place.split())
+    assert abs(row - 100) <= 2  # CAM_FRONT is camera 1 and looks ahead
+    assert abs(column - (100 + 21.7 / 0.4)) <= 2
+
+
+def test_the_example_of_the_docs_is_a_rig() -> None:
+    data = json.loads(blocks_of_the_docs("json")[0])
     jsonschema.validate(data, SCHEMA)
     assert Rig.from_json(data).names == ("CAM_FRONT",)
 
