@@ -49,38 +49,9 @@ def command(
     out = Output(json=as_json)
     result = examine()
     _show_machine(out, result["environment"])
-    out.table(
-        "Parts",
-        ["extra", "for", "installed", "type to get it"],
-        [_extra_row(Extra(**extra)) for extra in result["extras"]],
-    )
-    out.say()
-    out.table(
-        "Runtimes",
-        ["runtime", "version", "build", "run", "evidence", "what is missing", "fix"],
-        [
-            [
-                r["runtime"],
-                r["version"],
-                r["can_build"],
-                r["can_run"],
-                r["evidence"],
-                r["reason"],
-                r["fix"],
-            ]
-            for r in result["runtimes"]
-        ],
-    )
-    out.say()
-    out.table(
-        "Targets, from this machine",
-        ["target", "software", "build", "run", "evidence"],
-        [
-            [t["target"], t["software"], t["build"], t["run"], t["evidence"]]
-            for t in result["targets"]
-        ],
-    )
-    _show_fixes(out, result["targets"])
+    _show_parts(out, result["extras"])
+    _show_runtimes(out, result["runtimes"])
+    _show_targets(out, result["targets"])
     out.result(result)
 
 
@@ -125,6 +96,26 @@ def _show_machine(out: Output, machine: dict[str, Any]) -> None:
     out.say(f"{machine['os']}, Python {machine['python']}, load {machine['load']}")
     out.say(f"fast integer and half kernels: {', '.join(machine['cpu_flags']) or 'none known'}")
     out.say()
+
+
+def _show_parts(out: Output, extras: list[dict[str, Any]]) -> None:
+    columns = ["extra", "for", "installed", "type to get it"]
+    out.table("Parts", columns, [_extra_row(Extra(**extra)) for extra in extras])
+    out.say()
+
+
+def _show_runtimes(out: Output, runtimes: list[dict[str, Any]]) -> None:
+    keys = ("runtime", "version", "can_build", "can_run", "evidence", "reason", "fix")
+    columns = ["runtime", "version", "build", "run", "evidence", "what is missing", "fix"]
+    out.table("Runtimes", columns, [[runtime[key] for key in keys] for runtime in runtimes])
+    out.say()
+
+
+def _show_targets(out: Output, targets: list[dict[str, Any]]) -> None:
+    keys = ["target", "software", "build", "run", "evidence"]
+    rows = [[target[key] for key in keys] for target in targets]
+    out.table("Targets, from this machine", keys, rows)
+    _show_fixes(out, targets)
 
 
 def _show_fixes(out: Output, targets: list[dict[str, Any]]) -> None:

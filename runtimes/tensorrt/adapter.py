@@ -132,14 +132,9 @@ class TensorRT:
                     evidence=Evidence.BUILT,
                     compute_capabilities=capabilities,
                     model_sha256=model.sha256,
-                    engine_sha256=sha256_file(engine),
-                    size_bytes=engine.stat().st_size,
-                    build_s=round(answer["build_s"], 3),
+                    **_measured(engine, answer["build_s"], log, proto),
                     target=options.target,
                     model=passport.model_summary(model),
-                    log=log.figures(),
-                    inputs=input_infos(proto),
-                    outputs=output_infos(proto),
                 )
                 sidecar.write_text(passport.dump(made), encoding="utf-8")
         log.report(100)
@@ -228,6 +223,20 @@ def _build_request(
         "engine": str(engine.resolve()),
         "compute_capabilities": capabilities,
         "workspace_mib": options.workspace_mib,
+    }
+
+
+def _measured(
+    engine: Path, build_s: float, log: BuildLog, proto: onnx.ModelProto
+) -> dict[str, Any]:
+    """What a passport says that only the finished build knows."""
+    return {
+        "engine_sha256": sha256_file(engine),
+        "size_bytes": engine.stat().st_size,
+        "build_s": round(build_s, 3),
+        "log": log.figures(),
+        "inputs": input_infos(proto),
+        "outputs": output_infos(proto),
     }
 
 
