@@ -36,6 +36,7 @@ _SPELLINGS = {
     "cpu": "CPU",
 }
 _KNOWN_WORD = re.compile(rf"(?<!\w)({'|'.join(_SPELLINGS)})(?!\w)", re.IGNORECASE)
+_TWICE = re.compile(rf"\b({'|'.join(set(_SPELLINGS.values()))}) \1(?![\w-])")
 _TYPE_AND_MORE = re.compile(r"\b(FP32|FP16|BF16|INT8|INT4)-")
 
 
@@ -164,9 +165,13 @@ def title(name: str) -> str:
 
 
 def spelled(text: str) -> str:
-    """Known abbreviations in their usual spelling: ``int8-tensorrt`` is ``INT8 TensorRT``."""
-    text = _KNOWN_WORD.sub(lambda found: _SPELLINGS[found[0].lower()], text)
-    return _TYPE_AND_MORE.sub(r"\1 ", text)
+    """Known abbreviations in their usual spelling, once, and without a model file's ending.
+
+    >>> spelled("int8-tensorrt.onnx"), spelled("build int8-tensorrt tensorrt")
+    ('INT8 TensorRT', 'build INT8 TensorRT')
+    """
+    text = _KNOWN_WORD.sub(lambda found: _SPELLINGS[found[0].lower()], text.removesuffix(".onnx"))
+    return _TWICE.sub(r"\1", _TYPE_AND_MORE.sub(r"\1 ", text))
 
 
 def moment(iso: str) -> str:

@@ -48,6 +48,8 @@ def _speed(report: Report) -> Headline:
         detail = "no interval"
     else:
         detail = f"interval {ratio.low:.2f} to {ratio.high:.2f}"
+        if ratio.low <= 1 <= ratio.high:
+            detail += ": no difference is shown"
     against = f" against {formats.spelled(reference.name)}" if reference else ""
     return Headline(label, f"{ratio.value:.2f}×", detail, formats.spelled(case.name) + against)
 
@@ -102,7 +104,7 @@ def _size(report: Report) -> Headline:
     detail = _smaller(file, next((f for f in files if f.role.lower().startswith("fp32")), None))
     engine = next((e for e in engines if "int8" in e[0].lower()), None)
     if engine is not None:
-        detail += f"{', ' if detail else ''}engine {formats.size(engine[1])}"
+        detail += f"{', ' if detail else ''}INT8 engine {formats.size(engine[1])}"
     return Headline("Model size", formats.size(file.size_bytes), detail, formats.spelled(file.role))
 
 

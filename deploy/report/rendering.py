@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.report import formats, palette
-from deploy.report.charts import latency, layers
+from deploy.report.charts import latency, layers, spread
 from deploy.report.headlines import headlines, reference_case
 from deploy.report.schema import CameraImage, Report, Skipped, load_report, parse_report
 from exporters.errors import MissingRequirementError, UserError
@@ -137,6 +137,7 @@ def _environment() -> Environment:
     environment.globals.update(
         decimals=formats.decimals,
         latency_chart=latency,
+        spread_chart=spread,
         layer_chart=layers,
         is_exact=layers.is_exact,
         operator_rows=_operator_rows,
@@ -195,7 +196,9 @@ def _quantized_rows(
     quantized: dict[str, int], total: dict[str, int]
 ) -> list[tuple[str, int, int | None]]:
     """Operator, quantized, and how many there are where the report says so; most first."""
-    ops = sorted({*quantized, *total}, key=lambda op: (-total.get(op, 0), -quantized.get(op, 0), op))
+    ops = sorted(
+        {*quantized, *total}, key=lambda op: (-total.get(op, 0), -quantized.get(op, 0), op)
+    )
     return [(op, quantized.get(op, 0), total.get(op)) for op in ops]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES = [
+CLASSES = (
     "others",
     "barrier",
     "bicycle",
@@ -33,7 +33,7 @@ CLASSES = [
     "manmade",
     "vegetation",
     "free",
-]
+)
 FREE = 17
 CAMERAS = ["FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT"]
 NOTE = "Fixture: every number on this page is made up, to test the page."
@@ -200,7 +200,7 @@ def full_report(
         "notes": [NOTE, "Random weights, seed 0: labels are not meaningful, agreement is."],
         "environment": parts.environment(),
         "verdict": parts.verdict(),
-        "model": parts.model(CLASSES),
+        "model": parts.model(list(CLASSES)),
         "stages": parts.stages(),
         "quantization": parts.quantization(),
         "engines": parts.engines(),
@@ -213,6 +213,6 @@ def full_report(
                 | {"ratio_to_reference": {"value": 2.711, "low": 2.694, "high": 2.728}},
             ],
         },
-        "agreement": parts.agreement(first, grids["int8-onnxruntime"][0], CLASSES),
+        "agreement": parts.agreement(first, grids["int8-onnxruntime"][0], list(CLASSES)),
         "occupancy": scenes,
     }

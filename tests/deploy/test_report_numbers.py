@@ -99,7 +99,7 @@ def test_the_three_headlines_are_the_int8_case_the_int8_comparison_and_the_int8_
         "INT8 ONNX Runtime against FP32",
     )
     assert found["Label agreement"][0] == "99.68 %"
-    assert found["Model size"][:2] == ("41.9 MB", "3.83× smaller than FP32, engine 43.1 MB")
+    assert found["Model size"][:2] == ("41.9 MB", "3.83× smaller than FP32, INT8 engine 43.1 MB")
 
 
 def test_without_measurements_each_headline_says_what_is_missing() -> None:

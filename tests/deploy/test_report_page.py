@@ -235,7 +235,7 @@ def test_an_engine_that_was_not_built_says_why() -> None:
     finding = {"severity": "note", "message": "no builder for TensorRT 10 on this machine"}
     engines = [{"name": "int8-tensorrt tensorrt", "passport": {}, "findings": [finding]}]
     text = Page(render(minimal_report() | {"engines": engines})).text
-    assert "INT8 TensorRT TensorRT no evidence – no builder for TensorRT 10" in text
+    assert "INT8 TensorRT no evidence – no builder for TensorRT 10" in text
 
 
 def test_counts_without_a_total_are_not_given_one(full: dict[str, Any]) -> None:
