@@ -1,7 +1,7 @@
 """Weight splitting on a real re-parameterised network: the encoder of silero-vad.
 
     pip install --no-deps silero-vad==6.2.3
-    EDGEPORT_DATA=… python benchmarks/silero_cfws.py          # about two minutes on one core
+    EDGEPORT_DATA=… python -m benchmarks.silero_cfws          # about a minute on one core
 
 The four encoder convolutions of the released 16 kHz model (MIT) get integer weights by each method;
 all else stays float. Scored on 60 s of real speech, 1875 frames with the recurrent state rolling:

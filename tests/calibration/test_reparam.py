@@ -194,9 +194,7 @@ def exported(module: nn.Module, x: torch.Tensor) -> onnx.ModelProto:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns about itself
-        program = torch.onnx.export(
-            module, (x,), input_names=["x"], dynamo=True, verbose=False
-        )
+        program = torch.onnx.export(module, (x,), input_names=["x"], dynamo=True, verbose=False)
     assert program is not None
     program.save(buffer)
     return onnx.ModelProto.FromString(buffer.getvalue())
