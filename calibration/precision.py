@@ -36,6 +36,7 @@ _FP16_ONLY = {
     "ReduceLogSumExp": "exponentials overflow FP16 from 11.1 on",
     "ReduceSumSquare": "squares overflow FP16 from 256 on",
 }
+_BF16_ONLY = {"ConvTranspose": "TensorRT-RTX 1.7 does not build it in BF16"}
 _NORMALISING = frozenset({"Add", "Cast", "Concat", "Div", "Gather", "Mul", "Sub"})
 
 
@@ -81,6 +82,7 @@ def float_nodes(
             or _structural_reason(graph, node, target)
             or _EITHER.get(node.op_type, "")
             or (_half_reason(node, largest) if target.name == "fp16" else "")
+            or (_BF16_ONLY.get(node.op_type, "") if target.name == "bf16" else "")
         )
         if reason:
             found[node] = reason

@@ -22,7 +22,7 @@ from calibration.memory import PeakMemory
 from calibration.observers import observe_graph
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.placement import FloatRules, Placement, Policy
-from calibration.policies import POLICIES
+from calibration.policies import POLICIES, all_tensors
 from calibration.prepare import prepare
 from calibration.qdq import insert
 from calibration.samples.base import Samples
@@ -71,7 +71,7 @@ def quantize(
         placement = policy.place(graph_model.graph, _float_rules(graph_model.graph, file, options))
         _require_something(placement, file)
         clock.lap("prepare")
-        statistics = _statistics(file, samples, placement, options, progress)
+        statistics = _statistics(file, samples, graph_model, placement, options, progress)
         clock.lap("observe")
         scales = choose_scales(graph_model.graph, placement, statistics, policy, options)
         clock.lap("scales")
@@ -153,6 +153,7 @@ def _require_something(placement: Placement, file: ModelFile) -> None:
 def _statistics(
     file: ModelFile,
     samples: Samples | Statistics,
+    graph_model: ir.Model,
     placement: Placement,
     options: QuantizeOptions,
     progress: Progress | None,
@@ -164,7 +165,7 @@ def _statistics(
             prepare(file.proto, str(file.path)),
             file,
             samples,
-            [value.name or "" for value in placement.tensors],
+            _tensors_to_observe(graph_model.graph, placement),
             histograms=needs_histogram,
             progress=progress,
         )
@@ -180,6 +181,17 @@ def _statistics(
             fix="Observe with histograms=True, or choose --scales minmax",
         )
     return samples
+
+
+def _tensors_to_observe(graph: ir.Graph, placement: Placement) -> list[str]:
+    """What every policy wants, so that the result does not depend on whether a pass is shared.
+
+    Observing a tensor keeps ONNX Runtime from fusing across it, which moves its neighbours' values
+    by a rounding.
+    """
+    names = dict.fromkeys(all_tensors(graph))
+    names.update(dict.fromkeys(value.name or "" for value in placement.tensors))
+    return list(names)
 
 
 def _describe(
