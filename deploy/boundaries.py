@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-_CHUNK_BYTES = 512 << 20  # float tensors of one pass over the samples
+_CHUNK_BYTES = 256 << 20  # float tensors of one pass over the samples
 _INTEGER_KERNELS = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "QAttention", "DynamicQ")
 
 
