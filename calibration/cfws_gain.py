@@ -16,25 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibration.cfws_plan import Candidate, LayerGain
 from calibration.cfws_rewrite import Branches
-from calibration.feeds import checked_feeds, expected_inputs
-from calibration.graph import value_names
+from calibration.probe import PROBE_SAMPLES, Probe, Progress
 from calibration.samples.base import Samples
 from calibration.scales import IntegerForm
-from calibration.split import Granularity, quantize_symmetric, symmetric_scale
+from calibration.split import Floats, Granularity, quantize_symmetric, symmetric_scale
+from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-PROBE_SAMPLES = 4
-
-_ENERGY, _PLAIN, _SPLIT = "energy", "plain", "split"
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,7 @@ class OutputGain:
     """Measure of `calibration.cfws.split_convs`: plain against split on real samples.
 
     Attributes:
+        spec: self-description of the model, to check the samples by.
         plain: granularity of the one grid that a split would replace.
         activations: integers that the layer's input becomes; None leaves it in float.
         rounded_branches: round the outputs of both branches too.
@@ -49,139 +45,87 @@ class OutputGain:
     """
 
     samples: Samples
+    spec: ModelSpec | None = None
     plain: Granularity = "channel"
     activations: IntegerForm | None = None
     rounded_branches: bool = False
     max_samples: int = PROBE_SAMPLES
+    progress: Progress | None = None
 
     def __call__(self, model: ir.Model, candidates: Sequence[Candidate]) -> dict[str, LayerGain]:
-        """Gain by candidate name; the samples are checked against the model's inputs.
+        """Gain by candidate name.
 
         Raises:
             UserError: a sample does not fit the model.
         """
-        probe = model.clone()
-        outputs = _probe(probe, candidates, self)
-        session = _session(probe)
-        sums = np.zeros(len(outputs), dtype=np.float64)
-        step = max(len(self.samples) // self.max_samples, 1)
-        feeds = checked_feeds(self.samples, expected_inputs(model.graph, None))
-        for _, feed in islice(feeds, 0, step * self.max_samples, step):
-            sums += np.array(session.run(outputs, feed), dtype=np.float64)
-        triples = sums.reshape(-1, 3)[::-1]  # the probe's outputs are in reverse order
+        probe = Probe(model)
+        for candidate in reversed(candidates):
+            self._measure(probe, replace(candidate, node=probe.nodes[candidate.name]))
+        totals = probe.run(
+            self.samples,
+            self.spec,
+            what="gain of splitting",
+            max_samples=self.max_samples,
+            progress=self.progress,
+        )
         return {
             candidate.name: LayerGain(_decibels(energy, plain), _decibels(energy, split))
-            for candidate, (energy, plain, split) in zip(candidates, triples, strict=True)
+            for candidate, (energy, plain, split) in zip(
+                reversed(candidates), totals.reshape(-1, 3), strict=True
+            )
         }
 
-
-def _probe(graph_model: ir.Model, candidates: Sequence[Candidate], how: OutputGain) -> list[str]:
-    """Make sums of squares the only outputs; last layer first, as `calibration.taps` explains."""
-    graph = graph_model.graph
-    nodes = {node.name: node for node in graph}
-    taken = value_names(graph)
-    graph.outputs.clear()
-    for candidate in reversed(candidates):
-        own = replace(candidate, node=nodes[candidate.name])
-        twins = _Twins(graph, own, taken)
-        true = own.node.outputs[0]
-        plain, split = twins.outputs(how)
-        for kind, value in ((_ENERGY, None), (_PLAIN, plain), (_SPLIT, split)):
-            graph.outputs.append(twins.energy(true, value, kind))
-    return [output.name or "" for output in graph.outputs]
-
-
-class _Twins:
-    """The quantized doubles of one convolution, in front of it, and their errors, behind all."""
-
-    def __init__(self, graph: ir.Graph, candidate: Candidate, taken: set[str]) -> None:
-        self._graph = graph
-        self._candidate = candidate
-        self._branches = Branches(graph, candidate.node, taken)
-        self._taken = taken
-
-    def outputs(self, how: OutputGain) -> tuple[ir.Value, ir.Value]:
-        candidate, branches = self._candidate, self._branches
-        source = candidate.node.inputs[0]
+    def _measure(self, probe: Probe, candidate: Candidate) -> None:
+        """Three numbers: energy of the layer's output, error of the plain and the split twin."""
+        true, source = candidate.node.outputs[0], candidate.node.inputs[0]
         assert source is not None  # a convolution reads something
-        if how.activations is not None:
-            source = self._rounded(source, how.activations)
-        plain = self._plain(source, how.plain)
-        split = candidate.split
-        coarse = branches.coarse(candidate, source)
-        steps = split.fine_scale.reshape(-1, *[1] * (split.fine.ndim - 1))
-        fine = branches.fine(candidate, source, (split.fine_q * steps).astype(np.float32))
-        if how.rounded_branches and how.activations is not None:
-            coarse, fine = (self._rounded(v, how.activations) for v in (coarse, fine))
-        return plain, branches.node("Add", [coarse, fine], f"{candidate.name}/{_SPLIT}")
+        if self.activations is not None:
+            source = rounded(probe, source, self.activations)
+        probe.sum_of_squares(true)
+        probe.sum_of_squares(true, self._plain(probe, candidate, source))
+        probe.sum_of_squares(true, self._split(probe, candidate, source))
 
-    def energy(self, true: ir.Value, other: ir.Value | None, kind: str) -> ir.Value:
-        """Sum of squares of ``true - other``, or of ``true``; a new graph output's value."""
-        import onnx_ir as ir
-
-        name = f"{self._candidate.name}/{kind}"
-        value = true
-        if other is not None:
-            value = self._append("Sub", [true, other], f"{name}/error")
-        output = self._append("ReduceSumSquare", [value], f"{name}/sum", {"keepdims": 0})
-        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-        return output
-
-    def _plain(self, source: ir.Value, granularity: Granularity) -> ir.Value:
-        candidate, branches = self._candidate, self._branches
-        weight = candidate.weight
-        scale = symmetric_scale(weight, granularity, candidate.split.bits)
-        integers = quantize_symmetric(weight, scale, candidate.split.bits)
-        rounded = (integers * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
-        name = f"{candidate.name}/{_PLAIN}"
+    def _plain(self, probe: Probe, candidate: Candidate, source: ir.Value) -> ir.Value:
+        bits = candidate.split.bits
+        scale = symmetric_scale(candidate.weight, self.plain, bits)
+        weight = _on_grid(candidate.weight, scale, bits)
         bias = [v for v in candidate.node.inputs[2:3] if v is not None]
-        inputs = [source, branches.constant(rounded, name + "/weight"), *bias]
-        return branches.node("Conv", inputs, name, candidate.geometry.attributes())
+        inputs = [source, probe.constant(weight, f"{candidate.name}/plain_weight"), *bias]
+        attributes = candidate.geometry.attributes()
+        return probe.node("Conv", inputs, f"{candidate.name}/plain", attributes)[0]
 
-    def _rounded(self, value: ir.Value, form: IntegerForm) -> ir.Value:
-        """``value`` through 8 bits and back, over the range that it has in this sample."""
-        import onnx_ir as ir
-
-        branches, name = self._branches, f"{value.name}/rounded"
-        if form is IntegerForm.UINT8_ASYMMETRIC:
-            node = ir.node("DynamicQuantizeLinear", [value], num_outputs=3, name=name)
-            self._graph.insert_before(self._candidate.node, node)
-            for output, part in zip(node.outputs, ("integers", "scale", "zero"), strict=True):
-                output.name = branches.free_name(f"{name}/{part}")
-            return branches.node("DequantizeLinear", list(node.outputs), f"{name}/float")
-        magnitude = branches.node("Abs", [value], f"{name}/abs")
-        largest = branches.node("ReduceMax", [magnitude], f"{name}/max", {"keepdims": 0})
-        levels = branches.constant(np.array(127, np.float32), f"{name}/levels")
-        smallest = branches.constant(np.array(np.finfo(np.float32).tiny), f"{name}/smallest")
-        step = branches.node("Div", [largest, levels], f"{name}/quotient")
-        scale = branches.node("Max", [step, smallest], f"{name}/scale")
-        zero = branches.constant(np.array(0, np.int8), f"{name}/zero")
-        integers = branches.node("QuantizeLinear", [value, scale, zero], f"{name}/integers")
-        return branches.node("DequantizeLinear", [integers, scale, zero], f"{name}/float")
-
-    def _append(
-        self, op_type: str, inputs: list[ir.Value], name: str, attributes: Any = None
-    ) -> ir.Value:
-        import onnx_ir as ir
-
-        node = ir.node(op_type, inputs, attributes, name=name)
-        node.outputs[0].name = self._branches.free_name(name)
-        self._graph.append(node)
-        output: ir.Value = node.outputs[0]
-        return output
+    def _split(self, probe: Probe, candidate: Candidate, source: ir.Value) -> ir.Value:
+        split = candidate.split
+        branches = Branches(probe.graph, probe.graph.append, probe.taken)
+        parts = [
+            branches.coarse(candidate, source),
+            branches.fine(candidate, source, _on_grid(split.fine, split.fine_scale, split.bits)),
+        ]
+        if self.rounded_branches and self.activations is not None:
+            parts = [rounded(probe, part, self.activations) for part in parts]
+        return probe.node("Add", parts, f"{candidate.name}/split")[0]
 
 
-def _session(model: ir.Model) -> Any:
-    import onnx_ir as ir
-    import onnxruntime as ort
+def rounded(probe: Probe, value: ir.Value, form: IntegerForm) -> ir.Value:
+    """``value`` through 8 bits and back, over the range that it has in each sample."""
+    name = f"{value.name}/rounded"
+    if form is IntegerForm.UINT8_ASYMMETRIC:
+        parts = probe.node("DynamicQuantizeLinear", [value], f"{name}/integers", outputs=3)
+        return probe.node("DequantizeLinear", parts, name)[0]
+    (magnitude,) = probe.node("Abs", [value], f"{name}/magnitude")
+    (largest,) = probe.node("ReduceMax", [magnitude], f"{name}/largest", {"keepdims": 0})
+    levels = probe.constant(np.array(127, np.float32), f"{name}/levels")
+    smallest = probe.constant(np.array(np.finfo(np.float32).tiny), f"{name}/smallest")
+    zero = probe.constant(np.array(0, np.int8), f"{name}/zero")
+    step = probe.node("Div", [largest, levels], f"{name}/step")
+    (scale,) = probe.node("Max", [*step, smallest], f"{name}/scale")
+    (integers,) = probe.node("QuantizeLinear", [value, scale, zero], f"{name}/integers")
+    return probe.node("DequantizeLinear", [integers, scale, zero], name)[0]
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry(
-        "session.disable_quant_qdq", "1"
-    )  # errors as Q/DQ defines them
-    data = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+def _on_grid(weight: Floats, scale: Floats, bits: int) -> Floats:
+    aligned = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
+    return np.asarray(quantize_symmetric(weight, scale, bits) * aligned, dtype=np.float32)
 
 
 def _decibels(energy: float, noise: float) -> float:

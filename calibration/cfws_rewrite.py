@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +50,16 @@ class SplitConv:
 
 
 class Branches:
-    """Builds the two convolutions of a split in front of ``anchor``.
+    """Builds the two convolutions of a split.
 
     Args:
+        place: puts a new node into the graph.
         taken: names in use; new tensors get free ones and are added.
     """
 
-    def __init__(self, graph: ir.Graph, anchor: ir.Node, taken: set[str]) -> None:
+    def __init__(self, graph: ir.Graph, place: Callable[[ir.Node], None], taken: set[str]) -> None:
         self._graph = graph
-        self._anchor = anchor
+        self._place = place
         self._taken = taken
 
     def coarse(self, candidate: Candidate, source: ir.Value) -> ir.Value:
@@ -68,28 +70,28 @@ class Branches:
             if candidate.crops:
                 source = self._crop(source, begin, end, candidate.name + CROP)
         bias = [v for v in candidate.node.inputs[2:3] if v is not None]
-        weight = self.constant(candidate.split.coarse, _weight_name(candidate) + COARSE)
+        weight = self._constant(candidate.split.coarse, _weight_name(candidate) + COARSE)
         inputs = [source, weight, *bias]
-        return self.node("Conv", inputs, candidate.name + COARSE, geometry.attributes())
+        return self._node("Conv", inputs, candidate.name + COARSE, geometry.attributes())
 
     def fine(self, candidate: Candidate, source: ir.Value, weight: Floats) -> ir.Value:
         """Output of the fine convolution with ``weight``: the remainder, quantized or not."""
-        inputs = [source, self.constant(weight, _weight_name(candidate) + FINE)]
+        inputs = [source, self._constant(weight, _weight_name(candidate) + FINE)]
         attributes = candidate.geometry.attributes()
-        return self.node("Conv", inputs, candidate.name + FINE, attributes)
+        return self._node("Conv", inputs, candidate.name + FINE, attributes)
 
-    def node(
+    def _node(
         self, op_type: str, inputs: list[ir.Value], name: str, attributes: Any = None
     ) -> ir.Value:
         import onnx_ir as ir
 
         node = ir.node(op_type, inputs, attributes, name=name)
         node.outputs[0].name = fresh_name(self._taken, name)
-        self._graph.insert_before(self._anchor, node)
+        self._place(node)
         output: ir.Value = node.outputs[0]
         return output
 
-    def constant(self, array: np.ndarray[Any, Any], name: str) -> ir.Value:
+    def _constant(self, array: np.ndarray[Any, Any], name: str) -> ir.Value:
         import onnx_ir as ir
 
         name = fresh_name(self._taken, name)
@@ -98,17 +100,14 @@ class Branches:
         self._graph.register_initializer(value)
         return value
 
-    def free_name(self, wanted: str) -> str:
-        return fresh_name(self._taken, wanted)
-
     def _crop(self, source: ir.Value, begin: Axes, end: Axes, name: str) -> ir.Value:
         axes = [axis for axis, sizes in enumerate(zip(begin, end, strict=True)) if any(sizes)]
         everything = np.iinfo(np.int64).max
         starts = [begin[axis] for axis in axes]
         ends = [-end[axis] if end[axis] else everything for axis in axes]
         bounds = {"starts": starts, "ends": ends, "axes": [axis + 2 for axis in axes]}
-        inputs = [self.constant(np.array(v, np.int64), f"{name}/{k}") for k, v in bounds.items()]
-        return self.node("Slice", [source, *inputs], name)
+        inputs = [self._constant(np.array(v, np.int64), f"{name}/{k}") for k, v in bounds.items()]
+        return self._node("Slice", [source, *inputs], name)
 
 
 def rewrite(
@@ -120,7 +119,7 @@ def rewrite(
     node, split = candidate.node, candidate.split
     source, output = node.inputs[0], node.outputs[0]
     assert source is not None  # a convolution reads something
-    branches = Branches(graph, node, taken)
+    branches = Branches(graph, lambda new: graph.insert_before(node, new), taken)
     coarse = branches.coarse(candidate, source)
     fine = branches.fine(candidate, source, split.fine)
     for branch in (coarse, fine):
