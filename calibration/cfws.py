@@ -19,7 +19,7 @@ convolution that can be split is. What is not split is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,6 +65,7 @@ def split_convs(
     gain: GainMeasure | None = None,
     min_gain_db: float = MIN_GAIN_DB,
     keep: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> Splits:
     """Split, in place, the convolutions that can be, or of those the ones where it pays.
 
@@ -75,8 +76,10 @@ def split_convs(
             all that can be.
         min_gain_db: the least gain for which a layer is split.
         keep: node name prefix to the reason why it must not be touched, as `ModelSpec.keep_float`.
+        only: names of the nodes to look at; all by default.
     """
-    candidates, skipped = find_candidates(model.graph, options or SplitOptions(), keep=keep)
+    options = options or SplitOptions()
+    candidates, skipped = find_candidates(model.graph, options, keep=keep, only=only)
     gains = gain(model, candidates) if gain and candidates else {}
     taken = value_names(model.graph)
     whole = {c.node.inputs[1].name for c in candidates if c.node.inputs[1] is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,18 +68,25 @@ class NotSplit:
 
 
 def find_candidates(
-    graph: ir.Graph, options: SplitOptions, *, keep: Mapping[str, str] | None = None
+    graph: ir.Graph,
+    options: SplitOptions,
+    *,
+    keep: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[list[Candidate], list[NotSplit]]:
     """Convolutions that can be split, in graph order, and those that cannot, with reasons.
 
     Args:
         keep: node name prefix to the reason why it must not be touched, as `ModelSpec.keep_float`.
+        only: names of the nodes to look at; all by default.
     """
     top_level = set(graph)
     names = {node.name for node in top_level}
     candidates: list[Candidate] = []
     skipped: list[NotSplit] = []
     for node in graph.all_nodes():
+        if only is not None and node.name not in only:
+            continue
         if node.op_type == "ConvTranspose":
             found: Candidate | str = "a transposed convolution has no centre tap"
         elif node.op_type != "Conv":
@@ -94,6 +101,16 @@ def find_candidates(
         else:
             skipped.append(NotSplit(node.name or "", node.op_type, found))
     return candidates, skipped
+
+
+def is_split_sum(node: ir.Node) -> bool:
+    """Whether ``node`` adds the two branches of a split."""
+    name = node.name or ""
+    if node.op_type != "Add" or not name.endswith(SUM):
+        return False
+    makers = [None if v is None or (p := v.producer()) is None else p.name for v in node.inputs]
+    stem = name.removesuffix(SUM)
+    return makers == [stem + COARSE, stem + FINE]
 
 
 def _candidate(node: ir.Node, options: SplitOptions) -> Candidate | str:

@@ -10,12 +10,10 @@ from calibration.feeds import MIN_SAMPLES
 from calibration.policies import POLICIES
 from calibration.registry import Registry
 from calibration.scales import SCALES
+from calibration.splitting import SPLITS
 from calibration.weights import ROUNDINGS
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
-
-SPLITS: Registry[str] = Registry("split")
-SPLITS.add("none", "every weighted node stays one node")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
 WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")
@@ -32,7 +30,8 @@ class QuantizeOptions:
     Attributes:
         policy: where Q/DQ go: ``tensorrt`` or ``onnxruntime``.
         scales: how ranges are chosen: ``minmax``, ``percentile``, ``mse`` or ``entropy``.
-        split: weight splitting; ``none``.
+        split: weight splitting: ``none``, ``cfws`` for every convolution that can be split, or
+            ``auto`` where the layer's output gains by it.
         rounding: of weights; ``nearest``.
         weights: ``int8``.
         rest: type of everything that is not quantized: ``fp32`` or ``fp16``.

@@ -99,11 +99,13 @@ class Policy(Protocol):
     Attributes:
         form: integers that activations become.
         integer_bias: biases become int32 with the scale of the accumulator.
+        integer_results: convolutions hand on integers, so both branches of a split are rounded.
     """
 
     name: str
     form: IntegerForm
     integer_bias: bool
+    integer_results: bool
 
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement: ...
 

@@ -30,19 +30,27 @@ def insert(
     integer_bias: bool,
     half: bool,
     rounding: Rounding,
+    weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> None:
     """Quantize ``model`` in place.
 
     Args:
         scales: of every tensor of ``placement``.
+        weight_scales: of weights, by initializer name, that lie on a grid already.
         half: weight scales become FP16 numbers, for a file whose remainder runs in FP16.
     """
     editor = _Editor(model.graph)
     shared: dict[Any, ir.Value] = {}
     for item in placement.weighted:
         input_scale = scales[item.data].scale
+        weight = item.node.inputs[item.weight_slot]
         numbers = integer_weights(
-            item, input_scale, integer_bias=integer_bias, half=half, rounding=rounding
+            item,
+            input_scale,
+            integer_bias=integer_bias,
+            half=half,
+            rounding=rounding,
+            fixed_scale=(weight_scales or {}).get(weight.name or "") if weight else None,
         )
         editor.replace_weight(item, numbers, shared)
     for tensor in placement.tensors.values():

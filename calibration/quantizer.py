@@ -1,6 +1,6 @@
 """Model file and samples in, INT8 model file out.
 
-    prepare -> place -> observe -> scales -> insert Q/DQ -> (cast the rest) -> save
+    prepare -> (split) -> place -> observe -> scales -> insert Q/DQ -> (cast the rest) -> save
 
 One pass over the samples whatever the method; none if statistics of an earlier pass are given. The
 output keeps names and self-description and says in ``edgeport.quantization`` what was done to it.
@@ -28,6 +28,7 @@ from calibration.qdq import insert
 from calibration.samples.base import Samples
 from calibration.samples.checks import require_samples
 from calibration.scales import SCALES, Scale
+from calibration.splitting import described, split_weights
 from calibration.statistics import Statistics
 from calibration.weights import ROUNDINGS
 from exporters.errors import UserError
@@ -68,7 +69,18 @@ def quantize(
     with PeakMemory() as peak:
         graph_model = prepare(file.proto, str(file.path))
         policy = POLICIES.get(options.policy)
-        placement = policy.place(graph_model.graph, _float_rules(graph_model.graph, file, options))
+        floats = _float_rules(graph_model.graph, file, options)
+        splits = split_weights(
+            graph_model,
+            samples,
+            options.split,
+            policy=policy,
+            floats=floats,
+            spec=file.spec,
+            half=options.rest == "fp16",
+            progress=progress,
+        )
+        placement = policy.place(graph_model.graph, floats)
         _require_something(placement, file)
         clock.lap("prepare")
         statistics = _statistics(file, samples, graph_model, placement, options, progress)
@@ -83,7 +95,9 @@ def quantize(
             integer_bias=policy.integer_bias,
             half=options.rest == "fp16",
             rounding=ROUNDINGS.get(options.rounding),
+            weight_scales=splits.weight_scales,
         )
+        description |= described(splits)
         description["respelled"] = policy.finish(graph_model.graph)
         proto = _finished_proto(graph_model, statistics, description, options)
         written = save_model(proto, output, overwrite=options.overwrite)
@@ -162,7 +176,7 @@ def _statistics(
     if not isinstance(samples, Statistics):
         require_samples(samples, options.min_samples)
         return observe_graph(
-            prepare(file.proto, str(file.path)),
+            graph_model.clone(),
             file,
             samples,
             _tensors_to_observe(graph_model.graph, placement),

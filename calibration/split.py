@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.scales import rounded_up_to_half
 from exporters.errors import UserError
 
 Granularity = Literal["tensor", "channel"]
@@ -40,6 +41,7 @@ class SplitOptions:
         bits: width of both integer parts.
         extract_centre: coarse is the centre tap alone, a 1x1 kernel; else the whole kernel.
         power_of_two_link: widen the fine step so that s_c / s_f is a power of two.
+        half: widen both steps to FP16 numbers, for files whose scales are FP16.
     """
 
     coarse: Granularity = "channel"
@@ -47,6 +49,7 @@ class SplitOptions:
     bits: int = 8
     extract_centre: bool = True
     power_of_two_link: bool = False
+    half: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
@@ -115,11 +118,15 @@ def split_weight(weight: NDArray[Any], options: SplitOptions | None = None) -> W
     coarse_scale = symmetric_scale(source, options.coarse, options.bits)
     if options.power_of_two_link:
         coarse_scale = np.maximum(coarse_scale, _linkable_step(weight, options))
+    if options.half:
+        coarse_scale = _half(coarse_scale)
     coarse_q = quantize_symmetric(source, coarse_scale, options.bits)
     coarse = coarse_q * _aligned(coarse_scale, coarse_q.ndim)
     fine = weight - _embedded(coarse, weight.shape)
     fine_scale = symmetric_scale(fine, options.fine, options.bits)
     shift = None
+    if options.half:
+        fine_scale = _half(fine_scale)
     if options.power_of_two_link:
         fine_scale, shift = _linked(coarse_scale, fine_scale, options)
     return WeightSplit(coarse_q, coarse_scale, fine, fine_scale, shift, options.bits)
@@ -222,6 +229,10 @@ def _linked(
     exponent = np.frexp(coarse.astype(np.float64) / fine)[1]
     shift = np.asarray(np.minimum(exponent - 1, options.bits), dtype=np.int64)
     return np.asarray(np.ldexp(coarse, -shift), dtype=np.float32), shift
+
+
+def _half(scale: Floats) -> Floats:
+    return np.asarray(rounded_up_to_half(scale.astype(np.float64)), dtype=np.float32)
 
 
 def _embedded(kernel: Floats, shape: tuple[int, ...]) -> Floats:

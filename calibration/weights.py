@@ -4,8 +4,8 @@ Weights are symmetric int8, one scale an output channel: ``w = q * s_w``, q in [
 that has to be integer becomes int32 at the scale of the accumulator, ``b = q * s_x * s_w``; where a
 channel's weights are so small that this would overflow, its weight scale is widened instead.
 
-Two places are kept for methods of later versions: how weights are rounded, and whether a kernel is
-split in two (``calibration.split``).
+Where a kernel was split in two (``calibration.split``), both parts come with their scales. A place
+is kept for other ways of rounding.
 """
 
 from __future__ import annotations
@@ -52,17 +52,27 @@ class IntegerWeights:
 
 
 def integer_weights(
-    item: Weighted, input_scale: float, *, integer_bias: bool, half: bool, rounding: Rounding
+    item: Weighted,
+    input_scale: float,
+    *,
+    integer_bias: bool,
+    half: bool,
+    rounding: Rounding,
+    fixed_scale: NDArray[np.float32] | None = None,
 ) -> IntegerWeights:
     """Quantize the weights of one node, and its bias if ``integer_bias``.
 
     Args:
         input_scale: of the node's data input.
         half: make the weight scales FP16 numbers, rounded up.
+        fixed_scale: ``[channels]`` or rank 0: the grid that the weights lie on already, one part of
+            a split. By default the largest magnitude becomes 127.
     """
     weight = item.weight.astype(np.float64)
     bias = item.bias if integer_bias else None
     scale = _largest_magnitude(weight, item.channel_axis) / LARGEST
+    if fixed_scale is not None:
+        scale = fixed_scale.astype(np.float64)
     if bias is not None:
         floor = np.abs(bias.astype(np.float64)) / (_BIAS_LIMIT * input_scale)
         scale = np.maximum(scale, floor if np.ndim(scale) else floor.max())
@@ -85,7 +95,7 @@ def _largest_magnitude(weight: NDArray[np.float64], axis: int | None) -> Any:
 
 
 def _aligned(scale: NDArray[np.float64], rank: int, axis: int | None) -> NDArray[np.float64]:
-    if axis is None:
+    if axis is None or not scale.ndim:
         return scale
     shape = [1] * rank
     shape[axis] = -1

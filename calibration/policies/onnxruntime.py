@@ -52,6 +52,7 @@ class OnnxRuntimePolicy:
     name = "onnxruntime"
     form = IntegerForm.UINT8_ASYMMETRIC
     integer_bias = True
+    integer_results = True
 
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement:
         kept = floats.reasons(node.name or "" for node in graph)

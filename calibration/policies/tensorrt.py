@@ -5,6 +5,8 @@
 - A residual Add gets its *skip* branch quantized (8 bit are read instead of 32) while the main
   convolution's output stays float. Where both branches are convolutions, the skip is the shallower
   one, the projection.
+- Both branches of a split convolution stay float, and so does their sum: it is computed in the
+  second one's epilogue.
 - Inputs of a Concat that feeds a weighted node share one scale, so that it only copies bytes.
 - Across nodes that only move values (MaxPool, nearest Resize, Transpose, Reshape) the scale is
   shared, so that TensorRT may move the pair to either side.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calibration.cfws_plan import is_split_sum
 from calibration.graph import (
     Weighted,
     constant,
@@ -40,6 +43,7 @@ class TensorRTPolicy:
     name = "tensorrt"
     form = IntegerForm.INT8_SYMMETRIC
     integer_bias = False
+    integer_results = False
 
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement:
         kept = floats.reasons(node.name or "" for node in graph)
@@ -66,14 +70,19 @@ def _quantize_skips(
 ) -> set[ir.Node]:
     """Quantize the skip branch of every Add that fuses into an INT8 node; returns these Adds."""
     depth = depths(graph)
+    sums = {node for node in graph if is_split_sum(node)}
     fused = set()
     for add in graph:
         if add.op_type != "Add" or add.name in kept or len(data_inputs(add)) != 2:
             continue
+        if add in sums:
+            fused.add(add)
+            continue
         mains = [
             (depth[maker], -slot, slot)
             for slot, value in data_inputs(add)
-            if (maker := value.producer()) in chosen and only_reader(value) is add
+            if ((maker := value.producer()) in chosen or maker in sums)
+            and only_reader(value) is add
         ]
         if mains:
             main = max(mains)[2]
