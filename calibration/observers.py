@@ -74,7 +74,7 @@ def observe_graph(
     observer: _Observer | None = None
     for index, (name, feeds) in enumerate(checked_feeds(samples, expected)):
         if observer is None:
-            observer = _Observer(model, tensors, feeds, histograms=histograms)
+            observer = _Observer(model, file.path, tensors, feeds, histograms=histograms)
             del model
         observer.add(name, feeds)
         if progress:
@@ -95,7 +95,13 @@ class _Observer:
     """A tapped session and the statistics it fills."""
 
     def __init__(
-        self, model: ir.Model, tensors: list[str], feeds: Mapping[str, Array], *, histograms: bool
+        self,
+        model: ir.Model,
+        path: Path,
+        tensors: list[str],
+        feeds: Mapping[str, Array],
+        *,
+        histograms: bool,
     ) -> None:
         self.statistics = {
             name: TensorStatistics(histogram=Histogram() if histograms else None)
@@ -104,7 +110,7 @@ class _Observer:
         self.forward_seconds = 0.0
         self._producers = {v.name: node.name for node in model.graph for v in node.outputs}
         self._taps = tap(model, tensors, feeds, parts=histograms)
-        self._session = _session(model)
+        self._session = _session(model, path)
 
     def add(self, sample: str, feeds: Mapping[str, Array]) -> None:
         started = time.perf_counter()
@@ -131,7 +137,8 @@ class _Observer:
             entry.histogram.add(value)
 
 
-def _session(model: ir.Model) -> Any:
+def _session(model: ir.Model, path: Path) -> Any:
+    """Open the tapped ``model``; ``path`` is the file that an error names."""
     import onnx_ir as ir
     import onnxruntime as ort
 
@@ -142,8 +149,8 @@ def _session(model: ir.Model) -> Any:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise UserError(
-            f"ONNX Runtime cannot load the model: {str(error).splitlines()[0]}",
-            fix="Export it again, or look at it with: edgeport inspect FILE",
+            f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}",
+            fix=f"Export it with standard operators, or look at it with: edgeport inspect {path}",
         ) from error
 
 
