@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from deploy.recipe import Recipe, load_recipe
 from exporters.errors import UserError
@@ -145,3 +149,37 @@ def test_a_variable_that_is_not_set_is_named(
 def test_a_recipe_survives_json(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, MINIMAL + "    engines: [{from: fp16}]\n"))
     assert Recipe.model_validate_json(recipe.model_dump_json(by_alias=True)) == recipe
+
+
+def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, as the documentation writes it."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        inner = model_of(field.annotation)
+        if inner is None:
+            yield key
+        else:
+            yield from recipe_keys(
+                inner, f"{key}{'[]' if 'list' in str(field.annotation) else ''}."
+            )
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for a in get_args(annotation) if (m := model_of(a)) is not None), None)
+
+
+def test_the_documentation_has_every_key_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    documented = re.findall(r"^\| `([a-z0-9_.\[\]]+)` \|", text, flags=re.MULTILINE)
+    assert documented == list(recipe_keys(Recipe))
+
+
+@pytest.mark.parametrize("page", ["recipes.md", "bring-your-own.md"])
+def test_the_recipes_of_the_documentation_are_read(tmp_path: Path, page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    recipes = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert recipes
+    for recipe in recipes:
+        assert load_recipe(write(tmp_path, recipe)).model.variant == "flashocc-m0"
