@@ -138,6 +138,8 @@ def _engine(engine: JSON) -> JSON:
 
 
 def _latency(benchmark: JSON) -> JSON:
+    from runtimes.timing import CONFIDENCE
+
     keys = (
         "name",
         "runtime",
@@ -150,6 +152,7 @@ def _latency(benchmark: JSON) -> JSON:
     return {
         "threads": benchmark["threads"],
         "runs": benchmark["runs"],
+        "confidence": CONFIDENCE,
         "cases": [{key: case[key] for key in keys} for case in benchmark["cases"]],
     }
 

@@ -47,11 +47,17 @@ def _speed(report: Report) -> Headline:
     if ratio.low is None or ratio.high is None:
         detail = "no interval"
     else:
-        detail = f"interval {ratio.low:.2f} to {ratio.high:.2f}"
+        detail = f"{interval_name(report)} {ratio.low:.2f} to {ratio.high:.2f}"
         if ratio.low <= 1 <= ratio.high:
             detail += ": no difference is shown"
     against = f" against {formats.spelled(reference.name)}" if reference else ""
     return Headline(label, f"{ratio.value:.2f}×", detail, formats.spelled(case.name) + against)
+
+
+def interval_name(report: Report) -> str:
+    """``95 % interval``, or ``interval`` where the report does not say the level."""
+    level = report.latency.confidence if report.latency else None
+    return f"{level * 100:g} % interval" if level is not None else "interval"
 
 
 def reference_case(cases: Iterable[LatencyCase]) -> LatencyCase | None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.report import formats, palette
-from deploy.report.charts import latency, layers, spread
-from deploy.report.headlines import headlines, reference_case
-from deploy.report.schema import CameraImage, Report, Skipped, load_report, parse_report
+from deploy.report.headlines import headlines, interval_name, reference_case
+from deploy.report.reading import load_report, parse_report
+from deploy.report.schema import CameraImage, Report, Skipped
 from exporters.errors import MissingRequirementError, UserError
 from exporters.files import require_writable, sha256_bytes, write_text
 
@@ -87,6 +87,7 @@ def _render(report: Report, source_sha256: str | None) -> str:
             sections=[(key, _SECTIONS[key][0]) for key in present],
             missing=[_SECTIONS[key] for key in _SECTIONS if key not in present],
             reference=reference_case(report.latency.cases) if report.latency else None,
+            interval=interval_name(report),
             scenes=_scene_data(report),
             style=style,
             script=script,
@@ -111,6 +112,8 @@ def _environment() -> Environment:
         raise MissingRequirementError(
             "the report needs jinja2, which is not installed", fix="pip install 'edgeport[report]'"
         ) from error
+    # the charts need markupsafe, which comes with jinja2
+    from deploy.report.charts import latency, layers, spread
 
     environment = Environment(
         loader=FileSystemLoader(_PAGE),

@@ -17,8 +17,8 @@ from deploy.report import formats
 from deploy.report.charts.svg import ticks
 from deploy.report.headlines import headlines
 from deploy.report.palette import OCC3D, class_colour, class_colours
-from deploy.report.schema import parse_report
-from tests.deploy.report_fixture import full_report, minimal_report
+from deploy.report.reading import parse_report
+from tests.deploy.report.fixture import full_report, minimal_report
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_three_headlines_are_the_int8_case_the_int8_comparison_and_the_int8_
     found = values(full_report(images=[]))
     assert found["Speed-up"] == (
         "2.71×",
-        "interval 2.69 to 2.73",
+        "95 % interval 2.69 to 2.73",
         "INT8 ONNX Runtime against FP32",
     )
     assert found["Label agreement"][0] == "99.68 %"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deploy.report.schema import load_report, parse_report
+from deploy.report.reading import load_report, parse_report
 from exporters.errors import UserError
-from tests.deploy.report_fixture import full_report, minimal_report
+from tests.deploy.report.fixture import full_report, minimal_report
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import zlib
 from html.parser import HTMLParser
@@ -16,9 +17,8 @@ from typing import Any
 import pytest
 
 from deploy.report import render, rendering, write_report
-from deploy.report.rendering import _environment
-from exporters.errors import MissingRequirementError, UserError
-from tests.deploy.report_fixture import full_report, minimal_report, street
+from exporters.errors import UserError
+from tests.deploy.report.fixture import full_report, minimal_report, street
 
 SECTIONS = {
     "latency": "Speed (nothing was timed)",
@@ -293,9 +293,20 @@ def test_a_report_that_cannot_be_read_leaves_no_page(bundle: Path) -> None:
     assert [path.name for path in bundle.iterdir()] == ["report.json"]
 
 
-def test_without_jinja2_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    _environment.cache_clear()
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingRequirementError, match=r"pip install 'edgeport\[report\]'"):
-        render(minimal_report())
-    _environment.cache_clear()
+def test_without_jinja2_the_extra_is_named(bundle: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+sys.modules["jinja2"] = sys.modules["markupsafe"] = None
+from deploy.report import write_report
+from exporters.errors import MissingRequirementError
+try:
+    write_report(Path({str(bundle)!r}))
+except MissingRequirementError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "pip install 'edgeport[report]'" in run.stdout
+    assert not (bundle / "report.html").exists()

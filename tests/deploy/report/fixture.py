@@ -186,7 +186,7 @@ def full_report(
     shape: tuple[int, int, int] = (200, 200, 16),
 ) -> dict[str, Any]:
     """Every section, with made-up numbers."""
-    from tests.deploy import report_parts as parts
+    from tests.deploy.report import fixture_parts as parts
 
     first = street(shape=shape)
     grids = {"fp32": (first, ""), "int8-onnxruntime": (disturbed(first, 0.03, 1), "")}
@@ -207,6 +207,7 @@ def full_report(
         "latency": {
             "threads": 2,
             "runs": 200,
+            "confidence": 0.95,
             "cases": [
                 latency_case("fp32", "onnxruntime", 1312, 200, 1),
                 latency_case("int8-onnxruntime", "onnxruntime", 484, 200, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.bundle import Bundle, write_manifest
 from deploy.cli import run
-from tests.deploy.report_fixture import minimal_report
+from tests.deploy.report.fixture import minimal_report
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The made-up sections of ``report_fixture.full_report``."""
+"""The made-up sections of ``fixture.full_report``."""
 
 from __future__ import annotations
 
@@ -201,12 +201,12 @@ def engines() -> list[dict[str, Any]]:
     }
     return [
         {
-            "name": "fp32 tensorrt-rtx",
+            "name": "fp32 tensorrt",
             "passport": passport("fp32", 161_440_812, 19.8),
             "findings": [],
         },
         {
-            "name": "int8-tensorrt tensorrt-rtx",
+            "name": "int8-tensorrt tensorrt",
             "passport": passport("int8", 43_120_652, 28.4),
             "findings": [note],
         },
