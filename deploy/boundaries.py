@@ -224,23 +224,30 @@ class _Comparison:
     ) -> Iterator[LayerError]:
         done, total = 0, len(boundaries) * len(self._samples)
         for chunk in _chunks(boundaries, self._sizes):
-            reference = self._float.with_outputs([b.tensor for b in chunk if b.op_type != "input"])
-            candidate = self._integer.with_outputs([b.quantized for b in chunk])
             errors = [ErrorAccumulator() for _ in chunk]
-            run_float = self._runner(reference, emulate=False)
-            run_integer = self._runner(candidate, emulate=emulate)
-            for sample in self._samples:
-                feeds = inputs_of(sample)
-                floats = {**feeds, **run_float(feeds)}
-                integers = run_integer(feeds)
-                for boundary, error in zip(chunk, errors, strict=True):
-                    values = boundary.dequantize(integers[boundary.quantized])
-                    error.update(floats[boundary.tensor], values)
+            for _ in self._feed(chunk, errors, emulate):
                 done += len(chunk)
                 if progress is not None:
                     progress("layers", done, total)
             for boundary, error in zip(chunk, errors, strict=True):
                 yield LayerError(boundary.tensor, boundary.node, boundary.op_type, error.result())
+
+    def _feed(
+        self, chunk: Sequence[Boundary], errors: Sequence[ErrorAccumulator], emulate: bool
+    ) -> Iterator[None]:
+        """Add every sample to ``errors``; sessions and tensors of a chunk end with it."""
+        tensors = [b.tensor for b in chunk if b.op_type != "input"]
+        run_float = self._runner(self._float.with_outputs(tensors), emulate=False)
+        quantized = [b.quantized for b in chunk]
+        run_integer = self._runner(self._integer.with_outputs(quantized), emulate=emulate)
+        for sample in self._samples:
+            feeds = inputs_of(sample)
+            floats = {**feeds, **(run_float(feeds) if tensors else {})}
+            integers = run_integer(feeds)
+            for boundary, error in zip(chunk, errors, strict=True):
+                values = boundary.dequantize(integers[boundary.quantized])
+                error.update(floats[boundary.tensor], values)
+            yield
 
     def _runner(
         self, path: Path, *, emulate: bool

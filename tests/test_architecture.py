@@ -169,7 +169,8 @@ def install_alone(wheel: Path, folder: Path) -> Path:
     python = folder / "bin" / "python"
     site = next((folder / "lib").glob("python*/site-packages"))
     here = next(path for path in sys.path if path.endswith("site-packages"))
-    run_python("-m", "pip", "install", "--quiet", "--no-deps", "--prefix", str(folder), str(wheel))
+    options = ("--quiet", "--no-deps", "--no-index")
+    run_python("-m", "pip", "--python", str(python), "install", *options, str(wheel))
     # an editable install of this checkout must not answer in place of the wheel
     (site / "tests-environment.pth").write_text(f"import sys; sys.path.append({here!r})\n")
     return python
