@@ -60,7 +60,7 @@ def number(value: float | None, places: int | None = None) -> str:
         return "∞" if value > 0 else "−∞"
     if places is None:
         places = 0 if float(value).is_integer() else decimals([value])
-    return f"{value:,.{places}f}".replace("-", "−")
+    return f"{round(value, places) or 0.0:,.{places}f}".replace("-", "−")  # never a minus zero
 
 
 def plain(value: float) -> str:

@@ -83,8 +83,11 @@ def _agreement(report: Report) -> Headline:
     value = comparison.summary[key]
     if value is None:
         return Headline(label, None, "no evidence: the comparison has no value")
-    count = formats.plural(len(comparison.samples), "sample")
-    return Headline(label, formats.metric(key, value), f"over {count}", _pair(comparison))
+    detail = f"over {formats.plural(len(comparison.samples), 'sample')}"
+    occupied = comparison.summary.get(f"{key}_occupied")
+    if occupied is not None:  # free space is most of any scene, and easy
+        detail += f", {formats.metric(key, occupied)} where occupied"
+    return Headline(label, formats.metric(key, value), detail, _pair(comparison))
 
 
 def _pair(comparison: Agreement) -> str:

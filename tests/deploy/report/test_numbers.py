@@ -27,6 +27,7 @@ from tests.deploy.report.fixture import full_report, minimal_report
         (formats.number(1312.1712), "1,312"),
         (formats.number(0.75981), "0.7598"),
         (formats.number(-3), "−3"),
+        (formats.number(-0.0004, 2), "0.00"),
         (formats.number(math.inf), "∞"),
         (formats.number(None), "–"),
         (formats.plain(0.42), "0.42"),
@@ -98,7 +99,7 @@ def test_the_three_headlines_are_the_int8_case_the_int8_comparison_and_the_int8_
         "95 % interval 2.69 to 2.73",
         "INT8 ONNX Runtime against FP32",
     )
-    assert found["Label agreement"][0] == "99.68 %"
+    assert found["Label agreement"][:2] == ("99.68 %", "over 4 samples, 97.50 % where occupied")
     assert found["Model size"][:2] == ("41.9 MB", "3.83× smaller than FP32, INT8 engine 43.1 MB")
 
 
