@@ -10,10 +10,14 @@ from calibration.feeds import MIN_SAMPLES
 from calibration.policies import POLICIES
 from calibration.registry import Registry
 from calibration.scales import SCALES
-from calibration.splitting import SPLITS
 from calibration.weights import ROUNDINGS
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
+
+SPLITS: Registry[str] = Registry("split")
+SPLITS.add("none", "every weighted node stays one node")
+SPLITS.add("cfws", "every convolution with a centre tap becomes a coarse and a fine one")
+SPLITS.add("auto", "as cfws, where the layer's output gains at least 3 dB")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
 WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")
@@ -29,7 +33,8 @@ class QuantizeOptions:
 
     Attributes:
         policy: where Q/DQ go: ``tensorrt`` or ``onnxruntime``.
-        scales: how ranges are chosen: ``minmax``, ``percentile``, ``mse`` or ``entropy``.
+        scales: how ranges are chosen: ``minmax``, ``percentile``, ``mse``, ``entropy``, ``kl-r``,
+            or ``auto``: for every tensor the one that its readers' outputs suffer least from.
         split: weight splitting: ``none``, ``cfws`` for every convolution that can be split, or
             ``auto`` where the layer's output gains by it.
         rounding: of weights; ``nearest``.

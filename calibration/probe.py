@@ -7,7 +7,7 @@ of samples, and everything runs in one session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,11 @@ class Probe:
         node.name = node.outputs[0].name
         self.graph.append(node)
         return list(node.outputs)
+
+    def copy_of(self, node: ir.Node, changed: Mapping[int, ir.Value], name: str) -> ir.Value:
+        """First output of ``node`` computed once more, with other inputs in some slots."""
+        inputs = [changed.get(slot, value) for slot, value in enumerate(node.inputs)]
+        return self.node(node.op_type, inputs, name, node.attributes)[0]
 
     def constant(self, array: NDArray[Any], name: str) -> ir.Value:
         import onnx_ir as ir

@@ -205,6 +205,7 @@ SCALES.add("percentile", Percentile())
 SCALES.add("mse", MeanSquaredError())
 SCALES.add("entropy", Entropy())
 SCALES.add("kl-r", KlR())
+SCALES.add("auto", MeanSquaredError())  # where ``calibration.scale_choice`` has nothing to measure
 
 
 def _histogram(seen: TensorStatistics) -> Histogram:
@@ -222,6 +223,13 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
     """Position, in bins, below which ``share`` of the mass lies; linear within a bin."""
     cumulative = np.concatenate(([0.0], np.cumsum(counts)))
     return float(np.interp(share * cumulative[-1], cumulative, np.arange(len(cumulative))))
+
+
+def expected_error(seen: TensorStatistics, bounds: Range, form: IntegerForm) -> float:
+    """Sum over all values of the squared error that ``bounds`` costs the tensor itself."""
+    histogram = _histogram(seen)
+    filled = histogram.counts > 0
+    return _error(histogram.counts[filled], histogram.centres[filled], bounds, form)
 
 
 def _error(

@@ -94,11 +94,19 @@ def quantize(place: Workplace) -> list[JSON]:
             options = QuantizeOptions(
                 policy=policy,
                 scales=part.scales,
+                split=part.split,
                 rest=part.rest if policy != "onnxruntime" else "fp32",  # its kernels have no FP16
                 keep_float=tuple(part.keep_float),
                 overwrite=True,
             )
-            result = quantize_model(model, statistics, place.path(role), options)
+            result = quantize_model(
+                model,
+                place.calibration.samples,
+                place.path(role),
+                options,
+                statistics=statistics,
+                progress=place.steps("quantize"),
+            )
             file = model_facts(role, place.path(role), place.folder)
             made.append({"report": dict(result.report), "file": file})
             stage.outputs.append(place.name(role))

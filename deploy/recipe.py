@@ -77,6 +77,7 @@ class QuantizationPart(_Part):
 
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
     scales: str = "mse"
+    split: str = "none"
     rest: Literal["fp32", "fp16"] = "fp32"
     keep_float: list[str] = Field(default_factory=list)
 
@@ -190,6 +191,7 @@ class _Names:
         self._lines = lines
 
     def check(self, recipe: Recipe) -> None:
+        from calibration.options import SPLITS
         from calibration.policies import POLICIES
         from calibration.scales import SCALES
         from runtimes import names as runtime_names
@@ -200,6 +202,7 @@ class _Names:
         for index, policy in enumerate(recipe.quantization.policies):
             self._known(("quantization", "policies", index), policy, POLICIES, "policy")
         self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
+        self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
         roles = [FP32, FP16, *recipe.int8_roles]
         for index, engine in enumerate(recipe.engines):
             self._known(("engines", index, "from"), engine.source, roles, "file")

@@ -200,7 +200,7 @@ def test_statistics_of_an_earlier_pass_do_not_know_the_branches(tmp_path: Path) 
     proto = rep_net()
     file = nets.saved(proto, tmp_path / "net.onnx")
     seen = observe(file, nets.samples(proto))
-    with pytest.raises(UserError, match=r"--split cfws makes tensors.*drop --statistics"):
+    with pytest.raises(UserError, match=r"--split cfws makes tensors.*Give the samples themselves"):
         quantize(file, seen, tmp_path / "out.onnx", QuantizeOptions(split="cfws"))
     with pytest.raises(UserError, match=r"unknown split 'cwfs'. Did you mean 'cfws'"):
         QuantizeOptions(split="cwfs")

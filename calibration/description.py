@@ -1,0 +1,93 @@
+"""What a quantized model file says about its quantization: ``edgeport.quantization``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from calibration.cfws import Splits
+from calibration.graph import WEIGHTED, multiply_adds
+from calibration.job import Job
+from calibration.placement import Placement
+from calibration.scales import Scale
+from calibration.statistics import Statistics
+from exporters.modelfile import PREFIX, canonical_json
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+REPORT_SCHEMA = "edgeport.quantization/1"
+
+
+def describe(
+    job: Job,
+    graph: ir.Graph,
+    placement: Placement,
+    scales: Mapping[ir.Value, Scale],
+    statistics: Statistics,
+) -> dict[str, Any]:
+    """Recipe and result; nothing in it depends on time or machine."""
+    chosen = {item.node for item in placement.weighted}
+    left = {item.node for item in placement.left}
+    total = Counter(node.op_type for node in graph)
+    skipped = Counter(node.op_type for node in graph if node.name in left)
+    steps = sorted(scale.scale for scale in scales.values())
+    return {
+        "schema": REPORT_SCHEMA,
+        **job.options.recipe(),
+        "source_sha256": job.file.sha256,
+        "samples": {"count": len(statistics.sample_names), "sha256": statistics.samples_sha256},
+        "quantized": dict(sorted(Counter(node.op_type for node in chosen).items())),
+        "total": {op: total[op] for op in sorted(total) if op in WEIGHTED},
+        "multiply_adds": {
+            "quantized": sum(multiply_adds(node) for node in chosen),
+            "total": sum(multiply_adds(node) for node in graph if node.op_type in WEIGHTED),
+        },
+        "activations": {
+            "tensors": len(scales),
+            "scales": len(placement.groups()),
+            "smallest": steps[0],
+            "median": float(np.median(steps)),
+            "largest": steps[-1],
+        },
+        "float_operators": dict(sorted(skipped.items())),
+        "skipped": [
+            {"node": item.node, "op_type": item.op_type, "reason": item.reason}
+            for item in placement.left
+        ],
+    }
+
+
+def describe_splits(splits: Splits) -> dict[str, list[dict[str, Any]]]:
+    """What was split and what that gained, what was not and why."""
+    done = []
+    for split in splits.splits:
+        entry: dict[str, Any] = {"node": split.node, "range_ratio": round(split.range_ratio, 2)}
+        if split.gain is not None:
+            entry["plain_sqnr_db"] = round(split.gain.plain_sqnr_db, 2)
+            entry["split_sqnr_db"] = round(split.gain.split_sqnr_db, 2)
+        done.append(entry)
+    whole = [{"node": s.node, "op_type": s.op_type, "reason": s.reason} for s in splits.skipped]
+    return {"split_nodes": done, "whole_nodes": whole}
+
+
+def describe_methods(methods: Mapping[str, str]) -> dict[str, Any]:
+    """Whose range ``auto`` took: how often, and for which tensor."""
+    return {
+        "scale_methods": dict(sorted(Counter(methods.values()).items())),
+        "scale_method_of": dict(sorted(methods.items())),
+    }
+
+
+def write_quantization(proto: onnx.ModelProto, description: Mapping[str, Any]) -> None:
+    """Set ``edgeport.quantization``; all other metadata stays as it is."""
+    key = PREFIX + "quantization"
+    kept = [(p.key, p.value) for p in proto.metadata_props if p.key != key]
+    del proto.metadata_props[:]
+    for name, value in [*kept, (key, canonical_json(json.loads(json.dumps(description))))]:
+        proto.metadata_props.add(key=name, value=value)

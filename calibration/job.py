@@ -1,0 +1,81 @@
+"""What one run of the quantizer works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from calibration.options import QuantizeOptions
+from calibration.placement import FloatRules, Policy
+from calibration.policies import POLICIES
+from calibration.samples.base import Samples
+from calibration.samples.checks import require_samples
+from calibration.statistics import Statistics
+from exporters.errors import UserError
+from exporters.modelfile import ModelFile
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, where its ranges come from, and how it is to be quantized.
+
+    Attributes:
+        samples: None where an earlier pass has to be enough.
+        statistics: of an earlier pass over the model as it is in ``file``; None if there was none.
+    """
+
+    file: ModelFile
+    options: QuantizeOptions
+    samples: Samples | None
+    statistics: Statistics | None
+    progress: Progress | None = None
+
+    @property
+    def policy(self) -> Policy:
+        return POLICIES.get(self.options.policy)
+
+    @property
+    def half(self) -> bool:
+        """Whether scales have to be FP16 numbers."""
+        return self.options.rest == "fp16"
+
+    @cached_property
+    def floats(self) -> FloatRules:
+        declared = dict(self.file.spec.keep_float) if self.file.spec else {}
+        return FloatRules(declared, self.options.keep_float, self.options.quantize_also)
+
+    def check(self, graph: ir.Graph, *, needs_histogram: bool) -> None:
+        """Refuse what could not end well, before the work starts.
+
+        Raises:
+            UserError: too few samples, statistics of something else, or an unknown node name.
+        """
+        self.floats.check(node.name or "" for node in graph)
+        if self.samples is not None:
+            require_samples(self.samples, self.options.min_samples)
+        seen = self.statistics
+        if seen is None:
+            return
+        if seen.model_sha256 != self.file.sha256:
+            raise UserError(
+                f"the statistics are of another model ({seen.model_sha256[:12]}) than "
+                f"{self.file.path} ({self.file.sha256[:12]})",
+                fix="Observe this model, or give the samples themselves",
+            )
+        if self.samples is not None and seen.samples_sha256 != self.samples.sha256:
+            raise UserError(
+                "the statistics are of other samples than these",
+                fix="Give the samples that they were made with, or no statistics",
+            )
+        if needs_histogram and not seen.has_histograms:
+            raise UserError(
+                f"--scales {self.options.scales} needs histograms, the statistics hold ranges only",
+                fix="Observe with histograms=True, or choose --scales minmax",
+            )
