@@ -199,8 +199,8 @@ class _Run:
         notes = []
         if self.spec is not None and self.spec.weights.kind == "random":
             notes.append(
-                f"{self.spec.weights}: the numbers say how well INT8 follows FP32, "
-                "nothing about how good the network is"
+                f"{self.spec.weights}: the numbers say how well the candidate follows "
+                "the reference, nothing about how good the network is"
             )
         if self._metrics is not None and self.judged < len(self.samples):
             notes.append(

@@ -1,4 +1,4 @@
-"""A small FlashOcc and its samples, exported and quantized once for all tests of this folder."""
+"""A small FlashOcc with its samples, made once, and the form that every refusal must have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from calibration import QuantizeOptions, observe, quantize
 from calibration.samples import InMemorySamples, write_samples
+from deploy.cli import run
 from exporters import export
 from exporters.modelfile import ModelSpec
 
@@ -66,3 +67,31 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
         policy = output.stem.removeprefix("int8-")
         quantize(result.fp32, statistics, output, QuantizeOptions(policy=policy))
     return result
+
+
+class Refused:
+    """Runs a command line that must fail, and holds it to the form that every error has."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.output = folder / "outputs" / "made"
+        self.output.parent.mkdir()
+        self._capsys = capsys
+
+    def __call__(self, code: int, *arguments: str | Path) -> str:
+        """The error's line; fails unless it is one, the code is right and nothing was written."""
+        self._capsys.readouterr()
+        found = run([str(argument) for argument in arguments])
+        captured = self._capsys.readouterr()
+        line = [text for text in captured.err.splitlines() if text.startswith("edgeport: ")]
+        assert len(line) == 1, captured.err
+        assert found == code, line
+        assert "Traceback" not in captured.err
+        assert "internal error" not in line[0]
+        assert list(self.output.parent.iterdir()) == [], "something was left"
+        return line[0].removeprefix("edgeport: ")
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    return Refused(tmp_path, capsys)

@@ -5,7 +5,6 @@ the next command; the exit code that belongs to it; and no half-written file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import helper
 
 from deploy.cli import run
@@ -22,116 +20,12 @@ from exporters.modelfile import ModelFile, load_proto
 from runtimes import get
 from runtimes.passport import passport_path
 
-from .conftest import Mini
+from .conftest import Mini, Refused
 
 CAN_BUILD = get("tensorrt").probe().can_build
 needs_builder = pytest.mark.skipif(
     not CAN_BUILD, reason="no TensorRT builder here; pip install 'edgeport[tensorrt-rtx]'"
 )
-
-
-class Refused:
-    """Runs a command line that must fail, and holds it to the form that every error has."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.output = folder / "outputs" / "made"
-        self.output.parent.mkdir()
-        self._capsys = capsys
-
-    def __call__(self, code: int, *arguments: str | Path) -> str:
-        """The error's line; fails unless it is one, the code is right and nothing was written."""
-        self._capsys.readouterr()
-        found = run([str(argument) for argument in arguments])
-        captured = self._capsys.readouterr()
-        line = [text for text in captured.err.splitlines() if text.startswith("edgeport: ")]
-        assert len(line) == 1, captured.err
-        assert found == code, line
-        assert "Traceback" not in captured.err
-        assert "internal error" not in line[0]
-        assert list(self.output.parent.iterdir()) == [], "something was left"
-        return line[0].removeprefix("edgeport: ")
-
-
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return Refused(tmp_path, capsys)
-
-
-# ---------------------------------------------------------------------------------- checkpoints
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """All keys of a small FlashOcc, as a training run would save them."""
-    from exporters.flashocc.config import MINI
-    from exporters.flashocc.model import FlashOcc
-
-    network = FlashOcc(MINI, torch.nn.Identity())
-    return dict(network.state_dict())
-
-
-def export(refused: Refused, path: Path) -> str:
-    return refused(2, "export", "flashocc-mini", "--checkpoint", path, "-o", refused.output)
-
-
-def test_truncated_checkpoint(refused: Refused, checkpoint: dict[str, torch.Tensor]) -> None:
-    path = refused.folder / "m.pth"
-    torch.save({"state_dict": checkpoint}, path)
-    path.write_bytes(path.read_bytes()[:-2000])
-    line = export(refused, path)
-    assert f"{path}" in line
-    assert "truncated" in line
-
-
-def test_foreign_checkpoint(refused: Refused) -> None:
-    path = refused.folder / "resnet.pth"
-    torch.save({"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)}, path)
-    line = export(refused, path)
-    assert str(path) in line
-    assert "FlashOcc" in line
-
-
-def test_a_file_that_is_no_checkpoint_and_one_that_is_not_there(refused: Refused) -> None:
-    path = refused.folder / "cat.pth"
-    path.write_bytes(b"\xff\xd8\xff\xe0 a picture of a cat")
-    assert str(path) in export(refused, path)
-    assert "absent.pth" in export(refused, refused.folder / "absent.pth")
-
-
-def test_a_checkpoint_that_would_run_code(refused: Refused) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (os.mkdir, (str(refused.output),))
-
-    path = refused.folder / "bomb.pth"
-    torch.save({"state_dict": {"a": Bomb()}}, path)
-    line = export(refused, path)
-    assert str(path) in line
-
-
-def test_missing_key_is_named(refused: Refused, checkpoint: dict[str, torch.Tensor]) -> None:
-    name = "img_backbone.layer2.0.conv2.weight"
-    path = refused.folder / "m.pth"
-    torch.save({"state_dict": {k: v for k, v in checkpoint.items() if k != name}}, path)
-    line = export(refused, path)
-    assert name in line
-    assert "missing" in line or "lacks" in line
-
-
-def test_extra_key_is_named(refused: Refused, checkpoint: dict[str, torch.Tensor]) -> None:
-    path = refused.folder / "m.pth"
-    torch.save({"state_dict": {**checkpoint, "pts_head.conv.weight": torch.zeros(2)}}, path)
-    assert "pts_head.conv.weight" in export(refused, path)
-
-
-def test_a_checkpoint_of_another_width(
-    refused: Refused, checkpoint: dict[str, torch.Tensor]
-) -> None:
-    name = "img_backbone.layer2.0.conv2.weight"
-    path = refused.folder / "m.pth"
-    torch.save({"state_dict": {**checkpoint, name: torch.zeros(7, 7, 3, 3)}}, path)
-    assert name in export(refused, path)
 
 
 # --------------------------------------------------------------------------- variants and options
