@@ -84,7 +84,9 @@ class Output:
         """A table for a person; silent with ``--json``. None is printed as an en dash."""
         if self.json:
             return
-        table = Table(title=Text(title) if title else None, title_justify="left", box=None)
+        if title:
+            self.say(title)  # not as the table's own title, which wraps at the table's width
+        table = Table(box=None)
         for index, column in enumerate(columns):
             numeric = all(_is_number(row[index]) for row in rows) and bool(rows)
             table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import yaml
 
@@ -244,6 +250,42 @@ def test_an_unmet_threshold_is_exit_code_one(
     assert command_line(["run", str(path), "-o", str(tmp_path / "bundle")]) == 1
     assert "verdict: fail" in capsys.readouterr().out
     assert (tmp_path / "bundle" / "report.html").is_file()
+
+
+def test_ctrl_c_in_a_terminal_keeps_what_is_done(mini: Mini, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to every process of the group, the benchmark's workers included."""
+    recipe = recipe_for(mini, benchmark={"runs": 1_000_000, "warmup": 0})
+    path, bundle = tmp_path / "recipe.yaml", tmp_path / "bundle"
+    path.write_text(yaml.safe_dump(recipe.model_dump(by_alias=True)))
+    code = "import sys; from deploy.cli import main; main(sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(path), "-o", str(bundle)],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        workers = wait_for_workers(process, partial_path(bundle) / "stages" / "quantize.json")
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "2 finished stages are kept in" in error
+    assert "interrupted; no half-written file was left" in error
+    assert "Traceback" not in error
+    assert not bundle.exists()
+    assert not psutil.wait_procs(workers, timeout=10)[1], "workers outlived the run"
+
+
+def wait_for_workers(process: subprocess.Popen[str], record: Path) -> list[psutil.Process]:
+    """The run's child processes, once it has begun to time the files."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        children = psutil.Process(process.pid).children()
+        if record.is_file() and len(children) == 2:
+            time.sleep(0.5)  # the signal must come while they run, not while they start
+            return children
+        time.sleep(0.05)
+    pytest.fail(f"no benchmark began; the run ended with {process.poll()}")
 
 
 def test_the_demo_recipe_is_read() -> None:
