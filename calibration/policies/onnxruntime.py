@@ -93,7 +93,12 @@ def _is_final(value: ir.Value) -> bool:
     if value.is_graph_output():
         return True
     users = [use.node for use in value.uses()]
-    return bool(users) and all(is_moving(n) and _is_final(n.outputs[0]) for n in users)
+    return bool(users) and all(_moves_on(node) for node in users)
+
+
+def _moves_on(node: ir.Node) -> bool:
+    moves = is_moving(node) or node.op_type == "Concat"
+    return moves and all(_is_final(value) for value in node.outputs)
 
 
 def _supporting(graph: ir.Graph, chosen: set[ir.Node], kept: dict[str, str]) -> set[ir.Node]:
@@ -108,7 +113,7 @@ def _supporting(graph: ir.Graph, chosen: set[ir.Node], kept: dict[str, str]) -> 
 
 
 def _may_support(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1:
+    if node.domain not in ("", "ai.onnx") or (len(node.outputs) != 1 and node.op_type != "Split"):
         return False
     if node.op_type in ("Add", "Mul", "Concat") and any(
         constant(v) is not None for v in node.inputs
@@ -122,27 +127,35 @@ def _may_support(node: ir.Node) -> bool:
 
 
 def _lies_between(node: ir.Node, integer: set[ir.Node]) -> bool:
-    comes = all(makes_integers(value, integer) for _, value in data_inputs(node))
-    goes = any(use.node in integer for use in result_of(node).uses())
+    comes = all(_makes_integers(value, integer) for _, value in data_inputs(node))
+    goes = any(use.node in integer for value in _results(node) for use in value.uses())
     return bool(data_inputs(node)) and comes and goes
 
 
-def makes_integers(value: ir.Value, integer: set[ir.Node]) -> bool:
+def _makes_integers(value: ir.Value, integer: set[ir.Node]) -> bool:
     maker = maker_of(value)
-    return maker in integer and maker is not None and result_of(maker) is value
+    return maker is not None and maker in integer and value in _results(maker)
+
+
+def _results(node: ir.Node) -> list[ir.Value]:
+    """What ``node`` hands on: past its epilogue, or the parts of a Split that are used."""
+    if len(node.outputs) == 1:
+        return [result_of(node)]
+    return [v for v in node.outputs if v.uses() or v.is_graph_output()]
 
 
 def _place_node(node: ir.Node, placement: Placement) -> None:
     for slot, value in data_inputs(node):
         if slot == 0 or node.op_type in ("Add", "Mul", "Concat"):
             placement.quantize(value, node, slot)
-    result = result_of(node)
     if node.op_type in ("Gemm", "MatMul"):
         return  # float result unless an integer node reads it, which then says so itself
-    placement.quantize_whole(result)
+    results = _results(node)
+    for result in results:
+        placement.quantize_whole(result)
     source = node.inputs[0]
     if is_moving(node) and source is not None:
-        placement.share_scale([source, result])
+        placement.share_scale([source, *results])
 
 
 def _why_not(node: ir.Node) -> str:

@@ -211,6 +211,23 @@ def test_a_nearest_resize_moves_bytes(tmp_path: Path) -> None:
     assert (ops["QuantizeLinear"], ops["DequantizeLinear"]) == (1, 1)
 
 
+def test_a_split_moves_bytes(tmp_path: Path) -> None:
+    """The C2f block of YOLOv8: half of the channels pass by."""
+    net = nets.Net([1, 3, 8, 8])
+    whole = net.conv("a", "x", (3, 8))
+    net.node("split", "Split", whole, axis=1)
+    net.nodes[-1].output.append("split_rest")
+    joined = net.node("cat", "Concat", "split_out", net.conv("b", "split_rest", (4, 4)), axis=1)
+    end = net.node("softmax", "Softmax", net.conv("c", joined, (8, 4), relu=False), axis=1)
+    result = quantized(tmp_path, net.model(end), "onnxruntime")
+    ops = executed(tmp_path, result)
+    assert (ops["QLinearConv"], ops["QLinearConcat"], ops["Split"]) == (3, 1, 1)
+    assert (ops["QuantizeLinear"], ops["DequantizeLinear"]) == (1, 1)
+    reader = Reader(result.model.proto)
+    tensors = ("a/relu_out", "split_out", "split_rest")
+    assert len({reader.scale(tensor) for tensor in tensors}) == 1
+
+
 def test_matmul_needs_no_quantized_result(tmp_path: Path) -> None:
     net = nets.Net([1, 16])
     hidden = net.node("softplus", "Softplus", net.node("a", "MatMul", "x", net.weight("wa", 16, 8)))
