@@ -1,6 +1,6 @@
 """What is wrong with a file that a strict pydantic model refused, in words that name the place.
 
-    quantization.scale (line 9) is unknown; did you mean 'scales'?
+    quantization.scale (line 9) is unknown (did you mean 'scales'?)
     benchmark.runs (line 14) is 'many'; input should be a valid integer
 
 pydantic's own text speaks of models and types; a user of a recipe knows keys and lines.
@@ -49,7 +49,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], lines: Mapping[Locati
     where = place(location) + (f" (line {line})" if line is not None else "")
     if detail["type"] == "extra_forbidden":
         hint = did_you_mean(str(location[-1]), _known_keys(model, location[:-1]))
-        return f"{where} is unknown; {hint[0].lower()}{hint[1:]}"
+        return f"{where} is unknown ({hint[0].lower()}{hint[1:]})"
     if detail["type"] == "missing":
         return f"{where} is missing"
     message = detail["msg"].removeprefix("Value error, ")

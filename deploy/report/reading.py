@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from deploy.report.schema import SCHEMA, Report
-from exporters.errors import UserError, did_you_mean
-
-_PROBLEMS_SHOWN = 5
+from deploy.strict import explain
+from exporters.errors import UserError
 
 
 def parse_report(data: Any, source: str = "the report") -> Report:
@@ -36,12 +34,8 @@ def parse_report(data: Any, source: str = "the report") -> Report:
     try:
         return Report.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors()]
-        shown = "; ".join(problems[:_PROBLEMS_SHOWN])
-        more = len(problems) - _PROBLEMS_SHOWN
         raise UserError(
-            f"{source} does not follow {SCHEMA}: {shown}"
-            + (f"; and {more} more" if more > 0 else ""),
+            f"{source} does not follow {SCHEMA}: {explain(error, Report)}",
             fix="Run `edgeport run` again; if you wrote the file, correct these keys",
         ) from error
 
@@ -64,41 +58,3 @@ def load_report(path: Path) -> Report:
             fix="It may be truncated; run `edgeport run` again",
         ) from error
     return parse_report(data, str(path))
-
-
-def _problem(detail: ErrorDetails) -> str:
-    place = _place(detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key {place} ({_nearest(detail['loc'])})"
-    if detail["type"] == "missing":
-        return f"missing key {place}"
-    return f"{place}: {detail['msg']}"
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    text = ""
-    for step in loc:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return text.lstrip(".") or "the report"
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    """The known keys nearest to an unknown one, found by walking the models along ``loc``."""
-    model: type[BaseModel] = Report
-    for step in loc[:-1]:
-        if isinstance(step, str):
-            model = _model_of(model, step) or model
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return did_you_mean(str(loc[-1]), known)
-
-
-def _model_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model that the values of ``model``'s ``key`` have, through lists and optionals."""
-    field = model.model_fields.get(key)
-    pending = [field.annotation] if field is not None else []
-    while pending:
-        annotation = pending.pop()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        pending.extend(getattr(annotation, "__args__", ()))
-    return None

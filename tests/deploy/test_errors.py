@@ -314,7 +314,7 @@ def write_recipe(folder: Path, mini: Mini, **parts: Any) -> Path:
 def test_an_unknown_recipe_key(refused: Refused, mini: Mini) -> None:
     path = write_recipe(refused.folder, mini, quantization={"scale": "mse"})
     line = refused(2, "run", path, "-o", refused.output)
-    assert f"{path}: quantization.scale (line 10) is unknown; did you mean 'scales'?" in line
+    assert f"{path}: quantization.scale (line 10) is unknown (did you mean 'scales'?)" in line
 
 
 def test_a_recipe_with_an_unknown_target(refused: Refused, mini: Mini) -> None:

@@ -48,10 +48,10 @@ def test_fp16_is_made_only_where_something_asks_for_it(tmp_path: Path) -> None:
 
 def test_an_unknown_key_is_named_with_its_line_and_the_nearest_word(tmp_path: Path) -> None:
     message = refusal(tmp_path, MINIMAL + "    quantization:\n      scale: mse\n")
-    assert "quantization.scale (line 4) is unknown; did you mean 'scales'?" in message
+    assert "quantization.scale (line 4) is unknown (did you mean 'scales'?)" in message
     assert message.startswith(str(tmp_path / "recipe.yaml"))
     message = refusal(tmp_path, MINIMAL + "    engines:\n    - {from: fp32, runtme: tensorrt}\n")
-    assert "engines[0].runtme (line 4) is unknown; did you mean 'runtime'?" in message
+    assert "engines[0].runtme (line 4) is unknown (did you mean 'runtime'?)" in message
 
 
 @pytest.mark.parametrize(
