@@ -132,6 +132,17 @@ def cast(place: Workplace) -> JSON | None:
     return place.store.run("cast", {"model": model.sha256}, work)
 
 
+def runnable_engines(place: Workplace, engines: list[JSON]) -> dict[str, Path]:
+    """Engines that this machine can run, by name; most are built for another one."""
+    from runtimes import get
+
+    return {
+        engine["name"]: place.folder / engine["path"]
+        for part, engine in zip(place.recipe.engines, engines, strict=True)
+        if engine["path"] is not None and get(part.runtime).probe().can_run
+    }
+
+
 def build(place: Workplace, engine: EnginePart) -> JSON:
     """Build an engine, or record why there is none here."""
     from runtimes import BuildOptions, get, preflight
@@ -148,7 +159,7 @@ def build(place: Workplace, engine: EnginePart) -> JSON:
     }
 
     def work(stage: StageWork) -> None:
-        stage.result = {"name": name, "passport": {}, "findings": [], "missing": ""}
+        stage.result = {"name": name, "path": None, "passport": {}, "findings": [], "missing": ""}
         if engine.target is not None:
             stage.result["findings"] = preflight(model.path, engine.target)
         if not builder.can_build:
@@ -159,6 +170,7 @@ def build(place: Workplace, engine: EnginePart) -> JSON:
         output.parent.mkdir(exist_ok=True)
         options = BuildOptions(target=engine.target, overwrite=True)
         built = runtime.build(model, output, options, place.steps(f"build {name}"))
+        stage.result["path"] = output.relative_to(place.folder).as_posix()
         stage.result["passport"] = to_json(built.passport)
         for path in (output, passport_path(output)):
             stage.outputs.append(path.relative_to(place.folder).as_posix())

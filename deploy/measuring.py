@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from calibration.samples.base import inputs_of
@@ -12,24 +14,25 @@ from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
 from deploy.verification import verify as compare
 from deploy.workplace import Workplace
+from exporters.files import sha256_file
 
 JSON = dict[str, Any]
 
 _TIMED_SAMPLES = 4  # inputs that a benchmark takes in turn
 
 
-def benchmark(place: Workplace) -> JSON | None:
-    """Time the recipe's files against each other in one interleaved run."""
+def benchmark(place: Workplace, engines: Mapping[str, Path]) -> JSON | None:
+    """Time the recipe's files, and ``engines``, against each other in one interleaved run."""
     from runtimes import Case, Plan, bench
     from runtimes.machine import cpu_model, usable_cores
 
     part = place.recipe.benchmark
     if part is None:
         return None
-    roles = place.recipe.timed_roles
+    files = {role: place.path(role) for role in place.recipe.timed_roles} | dict(engines)
     inputs = {
         **part.model_dump(exclude={"min_speedup"}),
-        "files": {role: place.file(role).sha256 for role in roles},
+        "files": {name: sha256_file(path) for name, path in files.items()},
         "evaluation": place.evaluation.sha256,
         # a latency belongs to a machine: on another one it is measured again
         "machine": [cpu_model(), usable_cores()],
@@ -37,7 +40,7 @@ def benchmark(place: Workplace) -> JSON | None:
 
     def work(stage: StageWork) -> None:
         samples = [inputs_of(s) for s in islice(place.evaluation.samples, _TIMED_SAMPLES)]
-        cases = [Case(role, place.path(role), samples, threads=part.threads) for role in roles]
+        cases = [Case(n, path, samples, threads=part.threads) for n, path in files.items()]
         plan = Plan(warmup=part.warmup, min_runs=part.runs, min_seconds=0.0, max_runs=part.runs)
         result = bench(cases, plan, place.steps("benchmark"))
         stage.result = result.to_json()
@@ -46,38 +49,38 @@ def benchmark(place: Workplace) -> JSON | None:
     return place.store.run("benchmark", inputs, work)
 
 
-def verify(place: Workplace, role: str) -> JSON:
-    """Compare one file with FP32 on the evaluation set."""
+def verify(place: Workplace, name: str, candidate: Path) -> JSON:
+    """Compare one file or engine with FP32 on the evaluation set."""
     part = place.recipe.verify
-    layers = part.layers and role in place.recipe.int8_roles
+    layers = part.layers and name in place.recipe.int8_roles
     inputs = {
         "metric": part.metric,
         "layers": layers,
         "thresholds": part.thresholds.model_dump(),
         "reference": place.file(FP32).sha256,
-        "candidate": place.file(role).sha256,
+        "candidate": sha256_file(candidate),
         "evaluation": place.evaluation.sha256,
     }
 
     def work(stage: StageWork) -> None:
         comparison = compare(
             place.path(FP32),
-            place.path(role),
+            candidate,
             place.evaluation.samples,
             metric=part.metric,
             thresholds=Thresholds(**part.thresholds.model_dump()),
             layers=layers,
             threads=place.threads,
-            progress=place.steps(f"verify {role}"),
+            progress=place.steps(f"verify {name}"),
         )
         stage.result = {
-            "role": role,
+            "name": name,
             "comparison": comparison.to_json(),
-            "report": comparison.to_report(f"{role} against {FP32}"),
+            "report": comparison.to_report(f"{name} against {FP32}"),
         }
         stage.notes.extend(comparison.notes)
 
-    return place.store.run(f"verify {role}", inputs, work)
+    return place.store.run(f"verify {name}", inputs, work)
 
 
 def scenes(place: Workplace) -> list[JSON]:

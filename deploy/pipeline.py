@@ -57,13 +57,17 @@ def run(
 def _stages(place: Workplace) -> Results:
     """Every stage in order."""
     recipe = place.recipe
+    export, quantize, cast = making.export(place), making.quantize(place), making.cast(place)
+    engines = [making.build(place, engine) for engine in recipe.engines]
+    runnable = making.runnable_engines(place, engines)
+    candidates = {role: place.path(role) for role in recipe.roles if role != FP32} | runnable
     return Results(
-        export=making.export(place),
-        quantize=making.quantize(place),
-        cast=making.cast(place),
-        engines=[making.build(place, engine) for engine in recipe.engines],
-        benchmark=measuring.benchmark(place),
-        verify=[measuring.verify(place, role) for role in recipe.roles if role != FP32],
+        export=export,
+        quantize=quantize,
+        cast=cast,
+        engines=engines,
+        benchmark=measuring.benchmark(place, runnable),
+        verify=[measuring.verify(place, name, path) for name, path in candidates.items()],
         scenes=measuring.scenes(place),
     )
 

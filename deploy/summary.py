@@ -159,7 +159,7 @@ def _latency(benchmark: JSON) -> JSON:
 
 def _verdict(place: Workplace, results: Results) -> Verdict:
     checks = [
-        Check(**{**check, "name": f"{result['role']}: {check['name']}"})
+        Check(**{**check, "name": f"{result['name']}: {check['name']}"})
         for result in results.verify
         for check in result["comparison"]["verdict"]["checks"]
     ]
@@ -183,7 +183,8 @@ def _speedup_check(place: Workplace, results: Results) -> Check | None:
     part = place.recipe.benchmark
     if part is None or part.min_speedup is None or results.benchmark is None:
         return None
-    case = results.benchmark["cases"][-1]
+    judged = place.recipe.timed_roles[-1]
+    case = next(case for case in results.benchmark["cases"] if case["name"] == judged)
     ratio = case["ratio_to_reference"]
     return judge(
         f"{case['name']}: speed-up, lower bound",

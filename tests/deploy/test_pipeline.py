@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from calibration.samples import open_samples
-from deploy import measuring, run
+from deploy import making, measuring, run
 from deploy.bundle import Bundle, partial_path
 from deploy.cli import run as command_line
 from deploy.recipe import Recipe, load_recipe
@@ -209,6 +209,22 @@ def test_a_missing_builder_is_recorded_and_fails_only_where_it_is_required(
     report = run(required, tmp_path / "b").report
     assert report["verdict"]["status"] == "no evidence"
     assert report["verdict"]["checks"][-1]["name"] == "engine from fp32 for onnxruntime"
+
+
+def test_an_engine_that_this_machine_can_run_is_timed_and_compared(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a model file that ONNX Runtime can run stands for an engine: a GPU is not everywhere
+    engines = {"int8 as engine": mini.int8}
+    monkeypatch.setattr(making, "runnable_engines", lambda *_: engines)
+    report = run(recipe_for(mini), tmp_path / "bundle").report
+    cases = [case["name"] for case in report["latency"]["cases"]]
+    assert cases == ["fp32", "int8-onnxruntime", "int8 as engine"]
+    assert [entry["name"] for entry in report["agreement"]] == [
+        "int8-onnxruntime against fp32",
+        "int8 as engine against fp32",
+    ]
+    assert report["agreement"][1]["layers"] is None
 
 
 def test_a_speed_up_that_nobody_can_reach_fails(mini: Mini, tmp_path: Path) -> None:
