@@ -51,8 +51,12 @@ def test_ranges_and_histograms_equal_brute_force(proto: onnx.ModelProto, model: 
         assert found.histogram is not None
         edges = np.arange(-BINS, BINS + 1) * found.histogram.width
         counts = np.histogram(values.astype(np.float64), bins=edges)[0]
-        # a value on the edge of a bin may fall on either side for the same reason
-        assert np.abs(np.cumsum(counts - found.histogram.counts)).max() <= 2
+        # for the same reason a value near an edge may be counted in the next bin, not further
+        exact, counted = np.cumsum(counts), np.cumsum(found.histogram.counts)
+        assert (counted[1:-1] >= exact[:-2]).all()
+        assert (counted[1:-1] <= exact[2:]).all()
+        if tensor == "x":
+            np.testing.assert_array_equal(counted, exact)
 
 
 def test_by_default_everything_is_observed_that_some_policy_quantizes(model: Any) -> None:
