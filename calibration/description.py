@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.cfws import Splits
+from calibration.coverage import coverage_findings
 from calibration.graph import WEIGHTED, multiply_adds
 from calibration.job import Job
 from calibration.placement import Placement
+from calibration.samples.findings import Diagnosis
 from calibration.scales import Scale
 from calibration.statistics import Statistics
 from exporters.modelfile import PREFIX, canonical_json
@@ -82,6 +84,14 @@ def describe_methods(methods: Mapping[str, str]) -> dict[str, Any]:
         "scale_methods": dict(sorted(Counter(methods.values()).items())),
         "scale_method_of": dict(sorted(methods.items())),
     }
+
+
+def describe_set(
+    diagnosis: Diagnosis, placement: Placement, statistics: Statistics
+) -> dict[str, Any]:
+    """What the doctor says of the calibration set, and which ranges it has not settled."""
+    tensors = dict.fromkeys(value.name or "" for value in placement.tensors)
+    return diagnosis.plus(coverage_findings(statistics, tensors)).to_json()
 
 
 def write_quantization(proto: onnx.ModelProto, description: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from calibration.diagnosing import diagnosed
 from calibration.options import QuantizeOptions
 from calibration.placement import FloatRules, Policy
 from calibration.policies import POLICIES
 from calibration.samples.base import Samples
-from calibration.samples.checks import require_samples
+from calibration.samples.findings import Diagnosis
 from calibration.statistics import Statistics
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
@@ -29,6 +30,7 @@ class Job:
     Attributes:
         samples: None where an earlier pass has to be enough.
         statistics: of an earlier pass over the model as it is in ``file``; None if there was none.
+        evaluation: what the result will be judged by, for the calibration-set doctor.
     """
 
     file: ModelFile
@@ -36,6 +38,7 @@ class Job:
     samples: Samples | None
     statistics: Statistics | None
     progress: Progress | None = None
+    evaluation: Samples | None = None
 
     @property
     def policy(self) -> Policy:
@@ -55,11 +58,9 @@ class Job:
         """Refuse what could not end well, before the work starts.
 
         Raises:
-            UserError: too few samples, statistics of something else, or an unknown node name.
+            UserError: statistics of something else, or an unknown node name.
         """
         self.floats.check(node.name or "" for node in graph)
-        if self.samples is not None:
-            require_samples(self.samples, self.options.min_samples)
         seen = self.statistics
         if seen is None:
             return
@@ -79,3 +80,22 @@ class Job:
                 f"--scales {self.options.scales} needs histograms, the statistics hold ranges only",
                 fix="Observe with histograms=True, or choose --scales minmax",
             )
+
+    def diagnosis(self, graph: ir.Graph) -> Diagnosis:
+        """What the doctor says of the samples; an earlier pass over them brings its own.
+
+        Raises:
+            SamplesRefusedError: an error that the options do not pass over.
+        """
+        if self.statistics is not None and (self.samples is None or self.evaluation is None):
+            return self.statistics.diagnosis
+        assert self.samples is not None  # one of the two is given
+        return diagnosed(
+            self.samples,
+            graph,
+            self.file.spec,
+            min_samples=self.options.min_samples,
+            i_know=self.options.i_know,
+            evaluation=self.evaluation,
+            progress=self.progress,
+        )

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration.diagnosing import diagnosed
 from calibration.feeds import MIN_SAMPLES, checked_feeds, expected_inputs
 from calibration.histogram import Histogram
 from calibration.prepare import prepare
 from calibration.samples.base import Array, Samples
-from calibration.samples.checks import require_samples
+from calibration.samples.findings import check_overrides
 from calibration.statistics import Statistics, TensorStatistics
-from calibration.taps import MAXIMUM, MINIMUM, SIZE, Tap, tap
+from calibration.taps import MAXIMUM, MINIMUM, PART, SIZE, Tap, tap
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 
@@ -37,6 +39,7 @@ def observe(
     *,
     histograms: bool = True,
     min_samples: int = MIN_SAMPLES,
+    i_know: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Statistics:
     """One streaming pass over ``samples``.
@@ -45,18 +48,30 @@ def observe(
         tensors: names of float32 activations; by default all that any policy wants to quantize.
         histograms: False keeps exact ranges only, which is all that ``minmax`` needs.
         min_samples: fewer are refused.
+        i_know: errors of the calibration-set doctor to pass over, as in `QuantizeOptions`.
 
     Raises:
-        UserError: a sample does not fit the model (wrong size or type, NaN, constant), there are
-            too few, a tensor is unknown, or an activation is not finite.
+        SamplesRefusedError: a sample does not fit the model (wrong size or type, NaN, constant), or
+            the calibration-set doctor refuses the set.
+        UserError: a tensor is unknown, or an activation is not finite.
     """
     file = model if isinstance(model, ModelFile) else ModelFile(model)
-    require_samples(samples, min_samples)
+    known = tuple(i_know)
+    check_overrides(known)
     graph_model = prepare(file.proto, str(file.path))
+    diagnosis = diagnosed(
+        samples,
+        graph_model.graph,
+        file.spec,
+        min_samples=min_samples,
+        i_know=known,
+        progress=progress,
+    )
     names = _default_tensors(graph_model) if tensors is None else list(tensors)
-    return observe_graph(
+    seen = observe_graph(
         graph_model, file, samples, names, histograms=histograms, progress=progress
     )
+    return replace(seen, diagnosis=diagnosis)
 
 
 def observe_graph(
@@ -123,18 +138,12 @@ class _Observer:
                     f"{self._producers.get(told.tensor)!r} is NaN or infinite",
                     fix="The model overflows in FP32 here: check weights and normalisation",
                 )
-            self._count(told, value)
-
-    def _count(self, told: Tap, value: Array) -> None:
-        entry = self.statistics[told.tensor]
-        if told.kind == SIZE:
-            entry.elements += int(value)
-        elif told.kind == MINIMUM:
-            entry.minimum = min(entry.minimum, float(value))
-        elif told.kind == MAXIMUM:
-            entry.maximum = max(entry.maximum, float(value))
-        elif entry.histogram is not None:
-            entry.histogram.add(value)
+        found = dict(zip(self._taps.values(), results, strict=True))
+        for name, entry in self.statistics.items():
+            entry.elements += int(found[Tap(name, SIZE)])
+            entry.add_range(float(found[Tap(name, MINIMUM)]), float(found[Tap(name, MAXIMUM)]))
+            if entry.histogram is not None:
+                entry.histogram.add(found[Tap(name, PART)])
 
 
 def _session(model: ir.Model, path: Path) -> Any:

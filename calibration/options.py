@@ -9,6 +9,7 @@ from typing import Any
 from calibration.feeds import MIN_SAMPLES
 from calibration.policies import POLICIES
 from calibration.registry import Registry
+from calibration.samples.findings import check_overrides
 from calibration.scales import SCALES
 from calibration.weights import ROUNDINGS
 from exporters.errors import UserError
@@ -44,6 +45,8 @@ class QuantizeOptions:
         quantize_also: names or prefixes of nodes that the model file declares as float and that
             are to be quantized all the same.
         min_samples: fewer samples are refused.
+        i_know: codes of what the calibration-set doctor finds wrong and is to be passed over, or
+            ``all``; the model file records it.
     """
 
     policy: str = "tensorrt"
@@ -55,6 +58,7 @@ class QuantizeOptions:
     keep_float: tuple[str, ...] = ()
     quantize_also: tuple[str, ...] = ()
     min_samples: int = MIN_SAMPLES
+    i_know: tuple[str, ...] = ()
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -64,6 +68,7 @@ class QuantizeOptions:
         ROUNDINGS.get(self.rounding)
         WEIGHT_TYPES.get(self.weights)
         RESTS.get(self.rest)
+        check_overrides(self.i_know)
         if self.min_samples < 1:
             raise UserError(
                 f"at least 1 sample is needed, not {self.min_samples}", fix="Raise --min-samples"

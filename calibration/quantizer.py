@@ -1,6 +1,7 @@
 """Model file and samples in, INT8 model file out.
 
-    prepare -> (split) -> place -> observe -> scales -> insert Q/DQ -> (cast the rest) -> save
+    prepare -> examine the samples -> (split) -> place -> observe -> scales
+            -> insert Q/DQ -> (cast the rest) -> save
 
 One pass over the samples whatever the method, none if statistics of an earlier pass are given;
 ``--split auto`` and ``--scales auto`` run a few samples once more to measure what they choose. The
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.description import (
     describe,
     describe_methods,
+    describe_set,
     describe_splits,
     write_quantization,
 )
@@ -48,6 +50,7 @@ def quantize(
     options: QuantizeOptions | None = None,
     *,
     statistics: Statistics | None = None,
+    evaluation: Samples | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
     """Quantize ``model`` with ranges from ``samples`` and write ``output``.
@@ -57,17 +60,20 @@ def quantize(
             samples nothing can be split or measured.
         statistics: what ``observe`` returned for this model and these samples: saves the pass,
             unless a layer is split.
+        evaluation: what the result will be judged by; the calibration-set doctor compares the two.
 
     Raises:
-        UserError: the model cannot be quantized, a sample does not fit it, an option names
-            something that does not exist, or ``output`` exists already.
+        SamplesRefusedError: the calibration-set doctor finds an error that ``options.i_know`` does
+            not name, or a sample does not fit the model.
+        UserError: the model cannot be quantized, an option names something that does not exist, or
+            ``output`` exists already.
     """
     options = options or QuantizeOptions()
     file = model if isinstance(model, ModelFile) else ModelFile(model)
     if isinstance(samples, Statistics):
-        job = Job(file, options, None, samples, progress)
+        job = Job(file, options, None, samples, progress, evaluation)
     else:
-        job = Job(file, options, samples, statistics, progress)
+        job = Job(file, options, samples, statistics, progress, evaluation)
     output = Path(output)
     require_writable(output, overwrite=options.overwrite)
     clock = _Clock()
@@ -89,6 +95,8 @@ def _quantized(job: Job, clock: _Clock) -> tuple[onnx.ModelProto, dict[str, Any]
     model = prepare(job.file.proto, str(job.file.path))
     job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
     clock.lap("prepare")
+    diagnosis = job.diagnosis(model.graph)
+    clock.lap("examine")
     splits = split_weights(job, model)
     if job.options.split != "none":
         clock.lap("split")
@@ -100,6 +108,7 @@ def _quantized(job: Job, clock: _Clock) -> tuple[onnx.ModelProto, dict[str, Any]
     clock.lap("scales")
     description = describe(job, model.graph, placement, scales, seen)
     description |= describe_splits(splits) | describe_methods(methods)
+    description["calibration_set"] = describe_set(diagnosis, placement, seen)
     insert(
         model,
         placement,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,10 +16,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from calibration.histogram import BINS, Histogram
+from calibration.sample_ranges import SampleRanges
+from calibration.samples.findings import Diagnosis
 from exporters.errors import UserError
 from exporters.files import written_atomically
 
-FORMAT = "edgeport.statistics/1"
+FORMAT = "edgeport.statistics/2"
 
 
 @dataclass
@@ -30,12 +32,20 @@ class TensorStatistics:
         minimum, maximum: exact.
         elements: how many values there were. The histogram may have counted a regular subset.
         histogram: None where the scale method needs only the range.
+        ranges: of single samples; empty for several tensors merged.
     """
 
     minimum: float = np.inf
     maximum: float = -np.inf
     elements: int = 0
     histogram: Histogram | None = None
+    ranges: SampleRanges = field(default_factory=SampleRanges)
+
+    def add_range(self, low: float, high: float) -> None:
+        """Of the next sample."""
+        self.minimum = min(self.minimum, low)
+        self.maximum = max(self.maximum, high)
+        self.ranges.add(low, high)
 
     @classmethod
     def merged(cls, parts: Iterable[TensorStatistics]) -> TensorStatistics:
@@ -63,6 +73,7 @@ class Statistics:
     Attributes:
         sample_names: what was run through the model, in order.
         tensors: tensor name to its statistics.
+        diagnosis: what the calibration-set doctor said of the samples.
         seconds, forward_seconds: wall-clock time of the pass, and of the model's share in it;
             not saved.
     """
@@ -71,6 +82,7 @@ class Statistics:
     samples_sha256: str
     sample_names: tuple[str, ...]
     tensors: Mapping[str, TensorStatistics]
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
     seconds: float = field(default=0.0, compare=False)
     forward_seconds: float = field(default=0.0, compare=False)
 
@@ -104,12 +116,14 @@ class Statistics:
             "samples_sha256": self.samples_sha256,
             "sample_names": self.sample_names,
             "tensors": names,
+            "diagnosis": asdict(self.diagnosis),
         }
         arrays: dict[str, Any] = {
             "header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
             "minimum": np.array([i.minimum for i in items]),
             "maximum": np.array([i.maximum for i in items]),
             "elements": np.array([i.elements for i in items], np.int64),
+            "ranges": np.array([i.ranges.array for i in items]),
             "exponent": np.array([h.exponent for h in histograms], np.int64),
             "zeros": np.array([h.zeros for h in histograms]),
             "counts": np.array([h.counts for h in histograms]).reshape(-1, 2 * BINS),
@@ -139,11 +153,16 @@ class Statistics:
                 maximum=float(arrays["maximum"][i]),
                 elements=int(arrays["elements"][i]),
                 histogram=_histogram(arrays, i),
+                ranges=SampleRanges((float(a), float(b)) for a, b in arrays["ranges"][i]),
             )
             for i, name in enumerate(header["tensors"])
         }
         return cls(
-            header["model_sha256"], header["samples_sha256"], tuple(header["sample_names"]), tensors
+            header["model_sha256"],
+            header["samples_sha256"],
+            tuple(header["sample_names"]),
+            tensors,
+            Diagnosis.parse(header["diagnosis"]),
         )
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import permutations
 
 import numpy as np
 
 from calibration.samples.base import LABEL_PREFIX, Array, Sample, Samples, inputs_of
-from exporters.errors import UserError, did_you_mean
+from calibration.samples.findings import Finding, SamplesRefusedError
+from exporters.errors import did_you_mean
 from exporters.modelfile import InputSpec, ModelSpec
+
+USUAL = 16
+"""Fewer samples are noted."""
+
+_MOST_AXES = 5
 
 
 def checked(sample: Sample, name: str, spec: ModelSpec | None) -> dict[str, Array]:
@@ -19,7 +26,8 @@ def checked(sample: Sample, name: str, spec: ModelSpec | None) -> dict[str, Arra
         spec: None for an ONNX from elsewhere: then only values are looked at.
 
     Raises:
-        UserError: an input is missing, unknown, of another shape or dtype, not finite, or constant.
+        SamplesRefusedError: an input is missing, unknown, of another shape or dtype, not finite, or
+            constant.
     """
     inputs = inputs_of(sample)
     if spec is not None:
@@ -41,43 +49,71 @@ def require_samples(samples: Samples, minimum: int) -> None:
     """Fail before the work starts when there are too few samples.
 
     Raises:
-        UserError: fewer than ``minimum``.
+        SamplesRefusedError: fewer than ``minimum``.
     """
-    if len(samples) < minimum:
-        raise UserError(
-            f"{len(samples)} samples are too few, at least {minimum} are needed",
-            fix="Make more with: edgeport samples SOURCE --model model.onnx -o DIR --count N",
-        )
+    findings = [f for f in too_few(len(samples), minimum) if f.severity == "error"]
+    if findings:
+        raise SamplesRefusedError(findings)
+
+
+def too_few(count: int, minimum: int) -> Iterator[Finding]:
+    """What can be said of a set by its size alone."""
+    more = "Make more with: edgeport samples SOURCE --model model.onnx -o DIR --count N"
+    numbers = {"samples": float(count), "minimum": float(minimum)}
+    if count < minimum:
+        message = f"{count} samples are too few, at least {minimum} are needed"
+        yield Finding("too-few", "error", message, more, numbers=numbers)
+    elif count < USUAL:
+        message = f"{count} samples are few, {USUAL} to 500 are usual"
+        yield Finding("few", "note", message, more, numbers=numbers)
 
 
 def _require_names(inputs: Mapping[str, Array], name: str, spec: ModelSpec) -> None:
     wanted = [item.name for item in spec.inputs]
     for key in wanted:
         if key not in inputs:
-            raise UserError(
+            raise _refused(
+                "form",
                 f"sample {name} has no input {key!r}; it has {sorted(inputs)}",
-                fix=f"Make samples for this model with: edgeport samples SOURCE --model MODEL "
+                f"Make samples for this model with: edgeport samples SOURCE --model MODEL "
                 f"-o DIR ({spec.variant} takes {wanted})",
             )
     for key in inputs:
         if key not in wanted:
-            raise UserError(
+            raise _refused(
+                "form",
                 f"sample {name} has an input {key!r} that {spec.variant} does not take",
-                fix=f"{did_you_mean(key, wanted)} Ground truth goes under {LABEL_PREFIX}NAME",
+                f"{did_you_mean(key, wanted)} Ground truth goes under {LABEL_PREFIX}NAME",
             )
 
 
 def _require_form(value: Array, item: InputSpec, name: str) -> None:
-    fits = len(value.shape) == len(item.shape) and all(
-        isinstance(wanted, str) or size == wanted
-        for size, wanted in zip(value.shape, item.shape, strict=True)
-    )
-    if not fits or value.dtype.name != item.dtype:
-        raise UserError(
+    if not _fits(value.shape, item.shape) or value.dtype.name != item.dtype:
+        raise _refused(
+            "form",
             f"sample {name}: {item.name} is {value.dtype.name} {list(value.shape)}, "
             f"the model takes {item.dtype} {list(item.shape)}",
-            fix="Make samples for this model with: edgeport samples SOURCE --model MODEL -o DIR",
+            _transposition(value, item)
+            + "Make samples for this model with: edgeport samples SOURCE --model MODEL -o DIR",
         )
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        isinstance(size, str) or size == found for size, found in zip(wanted, shape, strict=True)
+    )
+
+
+def _transposition(value: Array, item: InputSpec) -> str:
+    """The order of axes that would fit, if there is just one."""
+    if value.ndim != len(item.shape) or value.ndim > _MOST_AXES:
+        return ""
+    fitting = [
+        axes
+        for axes in permutations(range(value.ndim))
+        if _fits(tuple(value.shape[axis] for axis in axes), item.shape)
+    ]
+    return f"Transposed by {fitting[0]} it would fit. " if len(fitting) == 1 else ""
 
 
 def _require_finite(value: Array, where: str) -> None:
@@ -85,9 +121,10 @@ def _require_finite(value: Array, where: str) -> None:
         return
     bad = int(value.size - np.count_nonzero(np.isfinite(value)))
     if bad:
-        raise UserError(
+        raise _refused(
+            "not-finite",
             f"{where} holds {bad} NaN or infinite values of {value.size}",
-            fix="Leave this sample out, or repair what made it",
+            "Leave this sample out, or repair what made it",
         )
 
 
@@ -96,19 +133,25 @@ def _require_pictures(value: Array, item: InputSpec, name: str) -> None:
     for camera, image in zip(cameras, value, strict=True):
         rows_and_columns = (0, 1) if image.shape[-1] == 3 else (1, 2)
         if (np.ptp(image, axis=rows_and_columns) == 0).all():
-            raise UserError(
+            raise _refused(
+                "constant",
                 f"sample {name}: the image of camera {camera} has one colour everywhere",
-                fix="A black or covered camera calibrates nothing: leave this sample out",
+                "A black or covered camera calibrates nothing: leave this sample out",
             )
 
 
 def _require_content(inputs: Mapping[str, Array], name: str) -> None:
     if not inputs:
-        raise UserError(f"sample {name} has no inputs", fix="Only labels were found in it")
+        raise _refused("form", f"sample {name} has no inputs", "Only labels were found in it")
     if all(value.min() == value.max() for value in inputs.values() if value.size > 1):
         sized = [key for key, value in inputs.items() if value.size > 1]
         if sized:
-            raise UserError(
+            raise _refused(
+                "constant",
                 f"sample {name}: {', '.join(sized)} hold one constant value each",
-                fix="A constant input calibrates nothing: leave this sample out",
+                "A constant input calibrates nothing: leave this sample out",
             )
+
+
+def _refused(code: str, message: str, fix: str) -> SamplesRefusedError:
+    return SamplesRefusedError([Finding(code, "error", message, fix)])

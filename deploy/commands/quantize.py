@@ -57,6 +57,17 @@ def command(
         ),
     ] = None,
     min_samples: Annotated[int, typer.Option(min=1, help="Fewer samples are refused.")] = 2,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(help="What the result will be judged by: compared with the samples."),
+    ] = None,
+    i_know: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Go on in spite of this finding about the samples, or of all; may be repeated, "
+            "and the model file records it."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -77,6 +88,9 @@ def command(
 
         edgeport quantize m0.onnx --samples DIR --rest fp16 --keep-float occ_head -o m0.int8.onnx
 
+    The samples are looked at before anything is run: too few, duplicates, noise, another range,
+    layout or colour order than the model's. Errors refuse the set unless --i-know names them.
+
     Known limits: weighted nodes inside If, Loop or a function stay in float; ONNX Runtime's int8
     kernels saturate on x86 CPUs without VNNI. Ranges are only as good as the samples: verify the
     result with edgeport verify.
@@ -94,13 +108,22 @@ def command(
         keep_float=tuple(keep_float or ()),
         quantize_also=tuple(quantize_also or ()),
         min_samples=min_samples,
+        i_know=tuple(i_know or ()),
         overwrite=overwrite,
     )
     file = ModelFile(model)
     source = open_samples(samples, file.spec)
     with out.progress("Quantize") as progress:
         seen = None if statistics is None else _seen(file, source, statistics, options, progress)
-        result = quantize(file, source, output, options, statistics=seen, progress=progress)
+        result = quantize(
+            file,
+            source,
+            output,
+            options,
+            statistics=seen,
+            evaluation=None if evaluation is None else open_samples(evaluation, file.spec),
+            progress=progress,
+        )
     _say(out, result.model, dict(result.report))
     out.result(
         {
@@ -123,7 +146,13 @@ def _seen(
     from calibration import Statistics, observe
 
     if not path.exists():
-        seen = observe(file, samples, min_samples=options.min_samples, progress=progress)
+        seen = observe(
+            file,
+            samples,
+            min_samples=options.min_samples,
+            i_know=options.i_know,
+            progress=progress,
+        )
         seen.save(path)
         return seen
     seen = Statistics.load(path)
@@ -164,6 +193,10 @@ def _say(out: Output, model: ModelFile, report: dict[str, Any]) -> None:
         out.say(f"{item['node']}: {item['reason']}")
     for item in report.get("cast", {}).get("kept_float", []):
         out.say(f"FP32: {item['node']} ({item['op_type']}): {item['reason']}")
+    overridden = report["calibration_set"]["overridden"]
+    for finding in report["calibration_set"]["findings"]:
+        known = " (overridden)" if finding["code"] in overridden else ""
+        out.say(f"samples: {finding['code']}{known}: {finding['message']}. {finding['fix']}")
     seconds = report["seconds"]
     out.say(
         f"took {seconds['total']:.1f} s ({seconds['observe']:.1f} s to observe), peak memory "

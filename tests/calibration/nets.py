@@ -123,21 +123,35 @@ def chain(channels: int = 4, kernel: int = 3, *, opset: int = 17) -> onnx.ModelP
 def saved(
     proto: onnx.ModelProto, path: Path, *, keep_float: dict[str, str] | None = None
 ) -> ModelFile:
-    """Write ``proto``; with ``keep_float`` it describes itself."""
-    if keep_float is not None:
-        write_spec(proto, described(proto, keep_float))
+    """Write ``proto`` with a self-description: its inputs are plain tensors, no images.
+
+    That is why the calibration-set doctor has nothing against white noise in them.
+    """
+    described_proto = onnx.ModelProto()
+    described_proto.CopyFrom(proto)
+    write_spec(described_proto, described(proto, keep_float or {}))
+    return saved_bare(described_proto, path)
+
+
+def saved_bare(proto: onnx.ModelProto, path: Path) -> ModelFile:
+    """Write ``proto`` as it is: a file from elsewhere."""
     path.write_bytes(proto.SerializeToString(deterministic=True))
     return ModelFile(path)
 
 
 def described(proto: onnx.ModelProto, keep_float: dict[str, str]) -> ModelSpec:
-    value = proto.graph.input[0]
-    shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    def spec(value: onnx.ValueInfoProto) -> InputSpec:
+        tensor = value.type.tensor_type
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        return InputSpec(
+            value.name, dtype, tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+        )
+
     return ModelSpec(
         variant="toy",
         family="toy",
         task="test",
-        inputs=(InputSpec("x", "float32", shape),),
+        inputs=tuple(spec(value) for value in proto.graph.input),
         outputs=tuple(OutputSpec(o.name, "float32", ()) for o in proto.graph.output),
         weights=WeightsSource("random", seed=0),
         keep_float=keep_float,

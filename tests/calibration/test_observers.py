@@ -156,7 +156,7 @@ def test_merged_statistics_weigh_by_elements() -> None:
 def test_progress_is_told_sample_by_sample(model: Any) -> None:
     told: list[tuple[str, int, int]] = []
     observe(model, nets.samples(model.proto, 3), ["x"], progress=lambda *a: told.append(a))
-    assert told == [("observe", 1, 3), ("observe", 2, 3), ("observe", 3, 3)]
+    assert told == [(phase, done, 3) for phase in ("examine", "observe") for done in (1, 2, 3)]
 
 
 # ------------------------------------------------------------------ bad input
