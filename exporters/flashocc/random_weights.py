@@ -30,9 +30,9 @@ from exporters.flashocc.resnet import Bottleneck
 FREE_SHARE = 0.9
 """Share of free voxels on the generated images; in real labels it is about 0.97."""
 
-RESIDUAL_GAIN = 0.3
-"""Weight of a residual branch beside its shortcut. Full weight makes a random network chaotic: it
-amplifies rounding a thousandfold, which trained networks do not."""
+RESIDUAL_GAIN = 0.15
+"""Weight of a residual branch beside its shortcut. With full weight a random network is chaotic; so
+one per cent of noise in every layer of M0 arrives as eight per cent at the logits."""
 
 
 def initialise(
@@ -109,13 +109,10 @@ def _measuring(network: FlashOcc) -> Iterator[None]:
 
 
 def _to_unit_variance(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
-    positions = (
-        output.movedim(1, -1) if output.dim() == 4 and isinstance(module, nn.Conv2d) else output
-    )
-    spread = (
-        positions.reshape(-1, positions.shape[-1]).var(dim=0).mean()
-    )  # over the map, not its mean
-    scale = 1.0 / (math.sqrt(float(spread)) + 1e-12)
+    """Forward hook: scale weights and output so that channels vary by one over the map."""
+    channels_last = output.movedim(1, -1) if isinstance(module, nn.Conv2d) else output
+    variance = channels_last.flatten(0, -2).var(dim=0).mean()
+    scale = 1.0 / (math.sqrt(float(variance)) + 1e-12)
     module.get_parameter("weight").mul_(scale)
     return output * scale
 
