@@ -36,10 +36,10 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from benchmarks.weight_grids import METHODS, session
-from calibration.entropy import entropy_threshold
-from calibration.histogram import Histogram
-from calibration.klr import klr_threshold, levels_of
-from calibration.reparam import fuse_reparam
+from calibration.observing.histogram import Histogram
+from calibration.reparam.onnx_graphs import fuse_reparam
+from calibration.scales.entropy import entropy_threshold
+from calibration.scales.klr import klr_threshold, levels_of
 from runtimes.machine import environment
 
 RESULTS = Path(__file__).parent / "results" / "mnist_repnet.json"

@@ -14,8 +14,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from calibration.cfws import split_model
-from calibration.split import Granularity, SplitOptions, quantize_symmetric, symmetric_scale
+from calibration.cfws.arithmetic import (
+    Granularity,
+    SplitOptions,
+    quantize_symmetric,
+    symmetric_scale,
+)
+from calibration.cfws.transform import split_model
 
 Array = NDArray[Any]
 Method = Callable[[onnx.ModelProto, int, Mapping[str, str]], onnx.ModelProto]

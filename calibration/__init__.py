@@ -15,12 +15,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibration.casting import CastResult, cast
-    from calibration.observers import observe
+    from calibration.observing.observers import observe
+    from calibration.observing.statistics import Statistics
     from calibration.options import QuantizeOptions, QuantizeResult
+    from calibration.precision.casting import CastResult, cast
     from calibration.quantizer import quantize
     from calibration.samples import open_samples
-    from calibration.statistics import Statistics
 
 __all__ = [
     "CastResult",
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CastResult": "calibration.casting",
+    "CastResult": "calibration.precision.casting",
     "QuantizeOptions": "calibration.options",
     "QuantizeResult": "calibration.options",
-    "Statistics": "calibration.statistics",
-    "cast": "calibration.casting",
-    "observe": "calibration.observers",
+    "Statistics": "calibration.observing.statistics",
+    "cast": "calibration.precision.casting",
+    "observe": "calibration.observing.observers",
     "open_samples": "calibration.samples",
     "quantize": "calibration.quantizer",
 }

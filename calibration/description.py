@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.cfws import Splits
-from calibration.coverage import coverage_findings
-from calibration.graph import WEIGHTED, multiply_adds
+from calibration.cfws.transform import Splits
+from calibration.graph.queries import WEIGHTED, multiply_adds
 from calibration.job import Job
-from calibration.placement import Placement
+from calibration.observing.coverage import coverage_findings
+from calibration.observing.statistics import Statistics
+from calibration.qdq.placement import Placement
 from calibration.samples.findings import Diagnosis
-from calibration.scales import Scale
-from calibration.statistics import Statistics
+from calibration.scales.methods import Scale
 from exporters.modelfile import PREFIX, canonical_json
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from calibration.feeds import checked_feeds, expected_inputs
+from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Samples
 from calibration.samples.checks import too_few
 from calibration.samples.doctor import Diagnosis, Examination, diagnose, examine

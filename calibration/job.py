@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calibration.diagnosing import diagnosed
+from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions
-from calibration.placement import FloatRules, Policy
-from calibration.policies import POLICIES
+from calibration.qdq.placement import FloatRules, Policy
+from calibration.qdq.policies import POLICIES
 from calibration.samples.base import Samples
 from calibration.samples.findings import Diagnosis
-from calibration.statistics import Statistics
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 
@@ -61,6 +61,11 @@ class Job:
             UserError: statistics of something else, or an unknown node name.
         """
         self.floats.check(node.name or "" for node in graph)
+        if self.evaluation is not None and self.samples is None:
+            raise UserError(
+                "statistics cannot be compared with an evaluation set",
+                fix="Give the samples themselves",
+            )
         seen = self.statistics
         if seen is None:
             return

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.feeds import MIN_SAMPLES
-from calibration.policies import POLICIES
+from calibration.observing.feeds import MIN_SAMPLES
+from calibration.qdq.policies import POLICIES
+from calibration.qdq.weights import ROUNDINGS
 from calibration.registry import Registry
 from calibration.samples.findings import check_overrides
-from calibration.scales import SCALES
-from calibration.weights import ROUNDINGS
+from calibration.scales.methods import SCALES
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 

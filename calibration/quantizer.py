@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.cfws.splitting import split_weights
 from calibration.description import (
     describe,
     describe_methods,
@@ -21,19 +22,18 @@ from calibration.description import (
     describe_splits,
     write_quantization,
 )
-from calibration.graph import WEIGHTED
+from calibration.graph.prepare import prepare
+from calibration.graph.queries import WEIGHTED
 from calibration.job import Job, Progress
-from calibration.memory import PeakMemory
+from calibration.observing.memory import PeakMemory
+from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions, QuantizeResult
-from calibration.placement import Placement
-from calibration.prepare import prepare
-from calibration.qdq import insert
-from calibration.ranges import choose_scales, statistics_of
+from calibration.qdq.insertion import insert
+from calibration.qdq.placement import Placement
+from calibration.qdq.weights import ROUNDINGS
 from calibration.samples.base import Samples
-from calibration.scales import SCALES
-from calibration.splitting import split_weights
-from calibration.statistics import Statistics
-from calibration.weights import ROUNDINGS
+from calibration.scales.methods import SCALES
+from calibration.scales.ranges import choose_scales, statistics_of
 from exporters.errors import UserError
 from exporters.files import require_writable
 from exporters.modelfile import ModelFile, save_model
@@ -152,7 +152,7 @@ def _finished_proto(
 
     proto = ir.to_proto(model)
     if job.half:
-        from calibration.casting import cast_proto
+        from calibration.precision.casting import cast_proto
 
         largest = {n: max(-t.minimum, t.maximum) for n, t in seen.tensors.items()}
         proto, report = cast_proto(proto, to="fp16", largest=largest)

@@ -192,8 +192,8 @@ class _Names:
 
     def check(self, recipe: Recipe) -> None:
         from calibration.options import SPLITS
-        from calibration.policies import POLICIES
-        from calibration.scales import SCALES
+        from calibration.qdq.policies import POLICIES
+        from calibration.scales.methods import SCALES
         from runtimes import names as runtime_names
         from runtimes import targets
 

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from calibration.memory import PeakMemory
+from calibration.observing.memory import PeakMemory
 from deploy.console import dump_json, plain
 from exporters.errors import EdgeportError
 from exporters.files import sha256_bytes, sha256_file, write_text

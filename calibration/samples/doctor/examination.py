@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.observing.thinned import Thinned
 from calibration.samples.base import Array
 from calibration.samples.doctor.images import Floats, ImageFeatures, ImageForm, image_form
-from calibration.thinned import Thinned
 from exporters.modelfile import ModelSpec
 
 LIMIT = 1024

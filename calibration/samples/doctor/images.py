@@ -26,7 +26,7 @@ THUMBNAIL = 16
 SMALLEST_SIDE = 16
 _PATCH = 64
 _SUSPICIOUS = 0.2
-"""Neighbour correlation below which a spectrum is computed: pictures have 0.8 and more."""
+"""Neighbour correlation below which a spectrum is computed: pictures have 0.5 and more."""
 
 
 @dataclass(frozen=True)

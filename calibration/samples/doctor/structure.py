@@ -1,12 +1,12 @@
 """Findings about how pixels lie beside each other: wrong layout, random data.
 
-Neighbouring pixels of a picture correlate by 0.8 and more, of white noise by ``0 ± 1/sqrt(n)`` with
+Neighbouring pixels of a picture correlate by 0.5 and more, of white noise by ``0 ± 1/sqrt(n)`` with
 ``n`` pixels. That is far enough apart to refuse noise without a doubt. Memory of ``[H, W, C]`` that
 was *reshaped* to ``[C, H, W]`` where it had to be transposed looks rough as declared and smooth
 when read as it was.
 
-What cannot be told: noise enlarged to blocks, noise that was blurred, and layout of grey images
-whose rows repeat. They pass.
+What cannot be told: noise that was enlarged or blurred, rows and columns exchanged, images upside
+down. They pass.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ UNCORRELATED = 0.1
 strays by 0.06, on 128 by 128 by 0.008."""
 
 WHITE = 0.4
-"""Spectral flatness above which noise is white; 0.56 is expected, pictures stay below 0.1."""
+"""Spectral flatness above which noise is white; 0.56 is expected, pictures stay below 0.2."""
 
-ROUGHER = 4.0
-"""How many times rougher (``1 - correlation``) declared must be than misread, in every second
-sample, to call the layout wrong."""
+ROUGHER = 1.1
+"""How many times rougher (``1 - correlation``) most samples must be as declared than misread, to
+call the layout wrong. Of 45 photographs, scans and thumbnails in grey and colour the right ones
+were at 0.84 at most, the wrong ones at 1.2 at least."""
 
 
 def structure_findings(name: str, images: ImageSet) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Coarse & Fine Weight Splitting: one convolution becomes two whose weights fit INT8."""

@@ -1,0 +1,1 @@
+"""Questions about an ONNX graph, and the canonical form that every pass works on."""

@@ -1,0 +1,1 @@
+"""Running a model over samples and keeping what its activations do, in bounded memory."""

@@ -1,0 +1,127 @@
+"""A copy of a model that measures: extra nodes beside the real ones, sums of squares as outputs.
+
+Alternatives to a layer (other weights, other scales of its input) are computed next to it on the
+same real inputs, and only ``sum (y - y^)²`` leaves the graph: memory does not depend on the number
+of samples, and everything runs in one session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.graph.queries import fresh_name, value_names
+from calibration.observing.feeds import checked_feeds, expected_inputs
+from calibration.samples.base import Samples
+from exporters.modelfile import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+PROBE_SAMPLES = 4
+"""Enough to rank alternatives: a sample holds thousands of output elements of every layer."""
+
+Progress = Callable[[str, int, int], None]
+
+
+class Probe:
+    """Build with `node` and `sum_of_squares`, then `run`.
+
+    Add what is measured of the last layer first: ONNX Runtime then frees the activations of a layer
+    as soon as they are measured (`calibration.observing.taps` explains).
+
+    Args:
+        model: prepared; it is copied, weights are shared.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model.clone()
+        self.graph = self._model.graph
+        self.graph.outputs.clear()
+        self.taken = value_names(self.graph)
+        self.nodes = {node.name: node for node in self.graph}
+        self.values = {v.name: v for v in self.graph.inputs}
+        self.values |= {v.name: v for node in self.graph for v in node.outputs}
+
+    def node(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        attributes: Any = None,
+        outputs: int = 1,
+    ) -> list[ir.Value]:
+        """Append a node; it and its outputs are called ``name``, or nearly so where it is taken."""
+        import onnx_ir as ir
+
+        node = ir.node(op_type, inputs, attributes, num_outputs=outputs)
+        for output in node.outputs:
+            output.name = fresh_name(self.taken, name)
+        node.name = node.outputs[0].name
+        self.graph.append(node)
+        return list(node.outputs)
+
+    def copy_of(self, node: ir.Node, changed: Mapping[int, ir.Value], name: str) -> ir.Value:
+        """First output of ``node`` computed once more, with other inputs in some slots."""
+        inputs = [changed.get(slot, value) for slot, value in enumerate(node.inputs)]
+        return self.node(node.op_type, inputs, name, node.attributes)[0]
+
+    def constant(self, array: NDArray[Any], name: str) -> ir.Value:
+        import onnx_ir as ir
+
+        name = fresh_name(self.taken, name)
+        tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+        value = ir.val(name, const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+    def sum_of_squares(self, value: ir.Value, other: ir.Value | None = None) -> None:
+        """One more number to measure: of ``value``, or of its difference from ``other``."""
+        import onnx_ir as ir
+
+        if other is not None:
+            (value,) = self.node("Sub", [value, other], f"{value.name}/difference")
+        (output,) = self.node("ReduceSumSquare", [value], f"{value.name}/sum", {"keepdims": 0})
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        self.graph.outputs.append(output)
+
+    def run(
+        self,
+        samples: Samples,
+        spec: ModelSpec | None = None,
+        *,
+        what: str = "probe",
+        max_samples: int = PROBE_SAMPLES,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float64]:
+        """Totals over some samples, spread over the set, in the order of `sum_of_squares`.
+
+        Raises:
+            UserError: a sample does not fit the model.
+        """
+        names = [output.name or "" for output in self.graph.outputs]
+        session = self._session()
+        totals = np.zeros(len(names))
+        count = min(max_samples, len(samples))
+        step = len(samples) // count
+        feeds = checked_feeds(samples, expected_inputs(self.graph, spec))
+        for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
+            totals += np.array(session.run(names, feed), dtype=np.float64)
+            if progress:
+                progress(what, index + 1, count)
+        return totals
+
+    def _session(self) -> Any:
+        import onnx_ir as ir
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        # no integer kernels: the error is the one that Q/DQ defines
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        data = ir.to_proto(self._model).SerializeToString()
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,1 @@
+"""Where Q/DQ pairs go, by policy, and putting them there."""

@@ -1,0 +1,159 @@
+"""Carry a placement out: insert Q/DQ pairs, make weights and biases integer.
+
+Names stay. What belongs to tensor ``t`` is called ``t/scale``, ``t/zero_point``, ``t/quantized``,
+``t/dequantized``; its nodes ``t/QuantizeLinear`` and ``t/DequantizeLinear``. Equal inputs give
+equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.graph.queries import Weighted, fresh_name, value_names
+from calibration.qdq.placement import Placement, QuantizedTensor
+from calibration.qdq.weights import IntegerWeights, Rounding, integer_weights
+from calibration.scales.methods import Scale
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def insert(
+    model: ir.Model,
+    placement: Placement,
+    scales: Mapping[ir.Value, Scale],
+    *,
+    integer_bias: bool,
+    half: bool,
+    rounding: Rounding,
+    weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
+) -> None:
+    """Quantize ``model`` in place.
+
+    Args:
+        scales: of every tensor of ``placement``.
+        weight_scales: of weights, by initializer name, that lie on a grid already.
+        half: weight scales become FP16 numbers, for a file whose remainder runs in FP16.
+    """
+    editor = _Editor(model.graph)
+    shared: dict[Any, ir.Value] = {}
+    for item in placement.weighted:
+        input_scale = scales[item.data].scale
+        weight = item.node.inputs[item.weight_slot]
+        numbers = integer_weights(
+            item,
+            input_scale,
+            integer_bias=integer_bias,
+            half=half,
+            rounding=rounding,
+            fixed_scale=(weight_scales or {}).get(weight.name or "") if weight else None,
+        )
+        editor.replace_weight(item, numbers, shared)
+    for tensor in placement.tensors.values():
+        editor.insert_pair(tensor, scales[tensor.value])
+    editor.drop_unused()
+
+
+class _Editor:
+    """Edits one graph, with names that nothing else has."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._taken = value_names(graph)
+        self._nodes = {node.name for node in graph if node.name}
+
+    def insert_pair(self, tensor: QuantizedTensor, scale: Scale) -> None:
+        """Put one Q/DQ pair behind a tensor and let its readers read the result."""
+        value = tensor.value
+        uses = list(value.uses())
+        parameters = [
+            self._constant(f"{value.name}/scale", np.asarray(scale.scale, np.float32)),
+            self._constant(
+                f"{value.name}/zero_point", np.asarray(scale.zero_point, scale.form.dtype)
+            ),
+        ]
+        quantize = self._node("QuantizeLinear", [value, *parameters], value, "quantized")
+        quantized = quantize.outputs[0]
+        quantized.shape, quantized.type = value.shape, parameters[1].type
+        dequantize = self._node("DequantizeLinear", [quantized, *parameters], value, "dequantized")
+        result = dequantize.outputs[0]
+        result.shape, result.type = value.shape, value.type
+        for node, slot in uses:
+            if tensor.whole or (node, slot) in tensor.readers:
+                node.replace_input_with(slot, result)
+        producer = value.producer()
+        if producer is None:
+            self._graph.insert_before(self._graph[0], [quantize, dequantize])
+        else:
+            self._graph.insert_after(producer, [quantize, dequantize])
+
+    def replace_weight(
+        self, item: Weighted, numbers: IntegerWeights, shared: dict[Any, ir.Value]
+    ) -> None:
+        """Let a node read int8 weights, and an int32 bias if there is one, through DQ."""
+        slots: list[tuple[int, NDArray[Any], NDArray[np.float32], int | None]] = [
+            (item.weight_slot, numbers.weight, numbers.scale, item.channel_axis)
+        ]
+        if numbers.bias is not None and numbers.bias_scale is not None and item.bias_slot:
+            slots.append((item.bias_slot, numbers.bias, numbers.bias_scale, 0))
+        for slot, integers, scale, axis in slots:
+            old = item.node.inputs[slot]
+            assert old is not None  # a weighted node has a weight, and numbers.bias is of its bias
+            # nodes that share a weight share its integers, unless their inputs' scales differ
+            key = (old, scale.tobytes(), axis)
+            if key not in shared:
+                shared[key] = self._dequantized(item.node, old, integers, scale, axis)
+            item.node.replace_input_with(slot, shared[key])
+
+    def drop_unused(self) -> None:
+        for name in [n for n, v in self._graph.initializers.items() if not v.uses()]:
+            if not self._graph.initializers[name].is_graph_output():
+                del self._graph.initializers[name]
+
+    def _dequantized(
+        self,
+        node: ir.Node,
+        old: ir.Value,
+        integers: NDArray[Any],
+        scale: NDArray[np.float32],
+        axis: int | None,
+    ) -> ir.Value:
+        inputs = [
+            self._constant(f"{old.name}/quantized", integers),
+            self._constant(f"{old.name}/scale", scale),
+            self._constant(f"{old.name}/zero_point", np.zeros(scale.shape, integers.dtype)),
+        ]
+        attributes = {"axis": axis} if axis is not None and scale.ndim else {}
+        dequantize = self._node("DequantizeLinear", inputs, old, "dequantized", attributes)
+        result: ir.Value = dequantize.outputs[0]
+        result.shape, result.type = old.shape, old.type
+        self._graph.insert_before(node, dequantize)
+        return result
+
+    def _node(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        of: ir.Value,
+        role: str,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Node:
+        import onnx_ir as ir
+
+        name = fresh_name(self._nodes, f"{of.name}/{op_type}")
+        node = ir.node(op_type, inputs, attributes, name=name)
+        node.outputs[0].name = fresh_name(self._taken, f"{of.name}/{role}")
+        return node
+
+    def _constant(self, name: str, array: NDArray[Any]) -> ir.Value:
+        import onnx_ir as ir
+
+        name = fresh_name(self._taken, name)
+        tensor = ir.tensor(array, name=name)
+        value = ir.val(name, const_value=tensor, type=ir.TensorType(tensor.dtype))
+        self._graph.register_initializer(value)
+        return value

@@ -1,0 +1,1 @@
+"""Parallel branches of re-parameterised blocks, fused into one convolution."""

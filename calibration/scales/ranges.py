@@ -1,0 +1,102 @@
+"""From a placement to one scale for every tensor: observe, then choose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from calibration.graph.queries import derived_from_inputs_only
+from calibration.job import Job
+from calibration.observing.observers import observe_graph
+from calibration.observing.statistics import Statistics
+from calibration.qdq.placement import Placement
+from calibration.qdq.policies import all_tensors
+from calibration.scales.auto import Choice, choose_by_output
+from calibration.scales.methods import SCALES, Scale
+from exporters.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def statistics_of(job: Job, model: ir.Model, placement: Placement, *, split: bool) -> Statistics:
+    """Those of an earlier pass where they fit, else from a pass over the samples.
+
+    Args:
+        split: whether ``model`` was changed since it was read: then an earlier pass does not fit.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if job.statistics is not None and not split:
+        return job.statistics
+    if job.samples is None:
+        raise UserError(
+            f"--split {job.options.split} makes tensors that these statistics have not seen",
+            fix="Give the samples themselves, or choose --split none",
+        )
+    return observe_graph(
+        model.clone(),
+        job.file,
+        job.samples,
+        _tensors_to_observe(model.graph, placement),
+        histograms=SCALES.get(job.options.scales).needs_histogram,
+        progress=job.progress,
+    )
+
+
+def choose_scales(
+    job: Job, model: ir.Model, placement: Placement, statistics: Statistics
+) -> tuple[dict[ir.Value, Scale], dict[str, str]]:
+    """One scale for every group of tensors; the graph's inputs are never clipped.
+
+    Large values of an input are signal, not outliers: a bright pixel, a far point.
+
+    Returns:
+        Scale by tensor; method by tensor name where ``auto`` had a choice.
+    """
+    inputs = derived_from_inputs_only(model.graph)
+    groups = placement.groups()
+    fed = [any(value in inputs for value in group) for group in groups]
+    choices = [
+        _chosen(job, statistics, group, "minmax" if whole else job.options.scales)
+        for group, whole in zip(groups, fed, strict=True)
+    ]
+    if job.options.scales == "auto" and job.samples is not None:
+        free = [index for index, whole in enumerate(fed) if not whole]
+        measured = choose_by_output(
+            model,
+            [groups[index] for index in free],
+            placement,
+            statistics,
+            job.samples,
+            policy=job.policy,
+            spec=job.file.spec,
+            half=job.half,
+            progress=job.progress,
+        )
+        for index, choice in zip(free, measured, strict=True):
+            choices[index] = choice
+    scales: dict[ir.Value, Scale] = {}
+    methods: dict[str, str] = {}
+    for group, choice in zip(groups, choices, strict=True):
+        scales.update(dict.fromkeys(group, choice.scale))
+        if choice.noise:
+            methods.update({value.name or "": choice.method for value in group})
+    return scales, methods
+
+
+def _chosen(job: Job, statistics: Statistics, group: list[ir.Value], method: str) -> Choice:
+    seen = statistics.of(value.name or "" for value in group)
+    bounds = SCALES.get(method).range_of(seen, job.policy.form)
+    return Choice(method, Scale.of(bounds, job.policy.form, half=job.half), {})
+
+
+def _tensors_to_observe(graph: ir.Graph, placement: Placement) -> list[str]:
+    """What every policy wants, so that the result does not depend on whether a pass is shared.
+
+    Observing a tensor keeps ONNX Runtime from fusing across it, which moves its neighbours' values
+    by a rounding.
+    """
+    names = dict.fromkeys(all_tensors(graph))
+    names.update(dict.fromkeys(value.name or "" for value in placement.tensors))
+    return list(names)
