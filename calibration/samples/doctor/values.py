@@ -18,12 +18,9 @@ FEW = 0.1
 
 
 def value_findings(name: str, images: ImageSet) -> Iterator[Finding]:
-    """Of the input ``name``."""
-    mixed = list(_mixed(name, images))
-    yield from mixed
-    if not mixed:
-        yield from _wrong_range(name, images)
-    yield from _almost_constant(name, images)
+    """Of the input ``name``; contrast is judged where the scale is right."""
+    scale = list(_mixed(name, images)) or list(_wrong_range(name, images))
+    yield from scale or _almost_constant(name, images)
     yield from _no_color(name, images)
 
 
@@ -80,8 +77,6 @@ def _wrong_range(name: str, images: ImageSet) -> Iterator[Finding]:
 def _almost_constant(name: str, images: ImageSet) -> Iterator[Finding]:
     features = images.features
     span = images.form.span or float(features.high.max() - features.low.min())
-    if features.high.max() - features.low.min() < FLAT * span:
-        return  # the range is wrong, the contrast may be right
     contrast = features.std.max(axis=-1)
     flat = contrast < FLAT * span
     if not flat.any():

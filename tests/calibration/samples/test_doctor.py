@@ -377,10 +377,11 @@ def test_an_evaluation_set_is_compared(tmp_path: Path) -> None:
     file = nets.saved(nets.chain(), tmp_path / "net.onnx")
     louder = InMemorySamples([{"x": s["x"] * 9} for s in nets.samples(file.proto, 8, seed=5)])
     samples = nets.samples(file.proto, 16)
-    with pytest.raises(SamplesRefusedError, match=r"distributed differently.*most in x std"):
-        quantize(file, samples, tmp_path / "q.onnx", evaluation=louder)
+    report = quantize(file, samples, tmp_path / "p.onnx", evaluation=louder).report
+    found = {f["code"]: f["message"] for f in report["calibration_set"]["findings"]}
+    assert "most in x std (d = -" in found["drift"]
     alike = nets.samples(file.proto, 8, seed=5)
     report = quantize(file, samples, tmp_path / "q.onnx", evaluation=alike).report
-    assert report["calibration_set"]["findings"] == []
+    assert "drift" not in {f["code"] for f in report["calibration_set"]["findings"]}
     with pytest.raises(UserError, match="statistics cannot be compared with an evaluation set"):
         quantize(file, observe(file, samples), tmp_path / "r.onnx", evaluation=alike)
