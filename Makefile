@@ -32,7 +32,7 @@ demo: install ## export, quantize, build, benchmark, verify FlashOcc; prints whe
 	$(BIN)/edgeport run examples/demo.yaml -o $(BUNDLE) --overwrite
 
 test: install ## run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: install ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check .
