@@ -12,6 +12,7 @@ The largest of a bootstrap sample is a poor estimate of an extreme itself (Bicke
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +36,9 @@ def widening(ranges: NDArray[np.float32]) -> tuple[float, float]:
     Returns:
         The mean, and the 95th percentile.
     """
-    samples = len(ranges)
-    random = np.random.default_rng(0)
     lows, highs = ranges.astype(np.float64).T
     found = []
-    for _ in range(_DRAWS):
-        drawn = random.integers(0, samples, samples)
-        left_out = np.setdiff1d(np.arange(samples), drawn)
+    for drawn, left_out in _draws(len(ranges)):
         low, high = lows[drawn].min(), highs[drawn].max()
         beyond = np.maximum(low - lows[left_out], 0) + np.maximum(highs[left_out] - high, 0)
         if high > low:
@@ -50,6 +47,15 @@ def widening(ranges: NDArray[np.float32]) -> tuple[float, float]:
             found.append(np.where(beyond > 0, 1.0, 0.0))
     shares = np.concatenate(found) if found else np.zeros(1)
     return (float(shares.mean()), float(np.quantile(shares, 0.95))) if shares.size else (0.0, 0.0)
+
+
+@lru_cache(maxsize=1)
+def _draws(samples: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Which samples a draw holds and which it leaves out, the same for every tensor."""
+    random = np.random.default_rng(0)
+    drawn = [np.unique(random.integers(0, samples, samples)) for _ in range(_DRAWS)]
+    everything = np.arange(samples)
+    return [(held, np.setdiff1d(everything, held)) for held in drawn]
 
 
 def coverage_findings(statistics: Statistics, tensors: Iterable[str]) -> list[Finding]:
