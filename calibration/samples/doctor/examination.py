@@ -24,6 +24,9 @@ LIMIT = 1024
 
 Features = NDArray[np.float64]
 
+COLOR = "excess"
+"""In the names of features that tell red and blue from green."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -138,11 +141,18 @@ def _keep(name: str, inputs: Mapping[str, Array], forms: Mapping[str, ImageForm]
 
 
 def _summary_of_images(key: str, features: ImageFeatures) -> dict[str, float]:
-    """Means over the images of a sample."""
-    channels = range(features.mean.shape[1])
-    summary = {f"{key} mean of channel {c}": float(features.mean[:, c].mean()) for c in channels}
-    summary |= {f"{key} std of channel {c}": float(features.std[:, c].mean()) for c in channels}
-    summary[f"{key} smoothness"] = float(features.neighbours.mean())
+    """Means over the images of a sample.
+
+    Outer channels are told by what they differ from the middle one: brightness, which varies most,
+    would hide colour.
+    """
+    summary = {f"{key} smoothness": float(features.neighbours.mean())}
+    for what, values in (("mean", features.mean), ("std", features.std)):
+        channels = values.mean(axis=0)
+        summary[f"{key} {what}"] = float(channels.mean())
+        if len(channels) == 3:
+            for c in (0, 2):
+                summary[f"{key} {COLOR} {what} of channel {c}"] = float(channels[c] - channels[1])
     return summary
 
 
