@@ -54,6 +54,7 @@ def measure(variant: str, folder: Path, runs: int, calibration_count: int) -> di
     timed = bench(cases, Plan(warmup=2, min_runs=runs, min_seconds=0.0))
     agreement = verify(fp32, int8, evaluation)
     return {
+        "date": datetime.date.today().isoformat(),
         "weights": str(spec.weights),
         "export_s": round(export_s, 1),
         "export_agreement": exported.report["agreement"],
@@ -129,7 +130,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
-    results: dict[str, Any] = {"date": datetime.date.today().isoformat(), "variants": {}}
+    results: dict[str, Any] = {"variants": {}}
+    if arguments.output.exists():
+        results = json.loads(arguments.output.read_text())  # variants not measured now stay
     with tempfile.TemporaryDirectory() as folder:
         for variant in arguments.variants:
             measured = measure(variant, Path(folder), arguments.runs, arguments.samples)
