@@ -8,11 +8,16 @@ redistributed.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs deaf to Ctrl-C, and every child inherits that. Tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("edgeport", deadline=None, derandomize=True)
 settings.load_profile("edgeport")
