@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return content
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name} cannot be read: {error}", fix="Repair the file") from error
 
