@@ -23,7 +23,7 @@ import numpy as np
 from calibration.cfws.arithmetic import Floats, Granularity, quantize_symmetric, symmetric_scale
 from calibration.cfws.plan import Candidate, LayerGain
 from calibration.cfws.rewrite import Branches
-from calibration.observing.probe import PROBE_SAMPLES, Probe, Progress
+from calibration.observing.probe import Probe, Progress
 from calibration.samples.base import Samples
 from calibration.scales.methods import IntegerForm
 from exporters.modelfile import ModelSpec
@@ -41,7 +41,7 @@ class OutputGain:
         plain: granularity of the one grid that a split would replace.
         activations: integers that the layer's input becomes; None leaves it in float.
         rounded_branches: round the outputs of both branches too.
-        max_samples: this many, spread over the set, are run.
+        max_samples: this many, spread over the set, are run; by default what is affordable.
     """
 
     samples: Samples
@@ -49,7 +49,7 @@ class OutputGain:
     plain: Granularity = "channel"
     activations: IntegerForm | None = None
     rounded_branches: bool = False
-    max_samples: int = PROBE_SAMPLES
+    max_samples: int | None = None
     progress: Progress | None = None
 
     def __call__(self, model: ir.Model, candidates: Sequence[Candidate]) -> dict[str, LayerGain]:
@@ -67,7 +67,7 @@ class OutputGain:
             what="gain of splitting",
             max_samples=self.max_samples,
             progress=self.progress,
-        )
+        ).sum(axis=0)
         return {
             candidate.name: LayerGain(_decibels(energy, plain), _decibels(energy, split))
             for candidate, (energy, plain, split) in zip(

@@ -7,14 +7,17 @@ of samples, and everything runs in one session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import fresh_name, value_names
+from calibration.graph.queries import WEIGHTED, fresh_name, multiply_adds, value_names
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Samples
 from exporters.modelfile import ModelSpec
@@ -22,8 +25,11 @@ from exporters.modelfile import ModelSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-PROBE_SAMPLES = 4
-"""Enough to rank alternatives: a sample holds thousands of output elements of every layer."""
+WORK = 2e11
+"""Multiply-adds of the model itself that a probe may spend on samples."""
+
+FEWEST, MOST, UNKNOWN = 2, 64, 8
+"""Samples at least, at most, and where the model's work cannot be told."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,6 +45,8 @@ class Probe:
     """
 
     def __init__(self, model: ir.Model) -> None:
+        work = sum(multiply_adds(node) for node in model.graph if node.op_type in WEIGHTED)
+        self._affordable = min(max(int(WORK / work), FEWEST), MOST) if work else UNKNOWN
         self._model = model.clone()
         self.graph = self._model.graph
         self.graph.outputs.clear()
@@ -95,27 +103,32 @@ class Probe:
         spec: ModelSpec | None = None,
         *,
         what: str = "probe",
-        max_samples: int = PROBE_SAMPLES,
+        max_samples: int | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.float64]:
-        """Totals over some samples, spread over the set, in the order of `sum_of_squares`.
+        """What `sum_of_squares` asked for, in that order: ``[samples, numbers]``.
+
+        Args:
+            max_samples: this many, spread over the set; by default as many as `WORK` allows.
 
         Raises:
             UserError: a sample does not fit the model.
         """
         names = [output.name or "" for output in self.graph.outputs]
-        session = self._session()
-        totals = np.zeros(len(names))
-        count = min(max_samples, len(samples))
+        count = min(max_samples or self._affordable, len(samples))
         step = len(samples) // count
         feeds = checked_feeds(samples, expected_inputs(self.graph, spec))
-        for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
-            totals += np.array(session.run(names, feed), dtype=np.float64)
-            if progress:
-                progress(what, index + 1, count)
-        return totals
+        rows = []
+        with self._session() as session:
+            for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
+                rows.append(session.run(names, feed))
+                if progress:
+                    progress(what, index + 1, count)
+        return np.array(rows, dtype=np.float64)
 
-    def _session(self) -> Any:
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
+        """A session whose weights stay in a file: the alternatives are several times the model."""
         import onnx_ir as ir
         import onnxruntime as ort
 
@@ -123,5 +136,7 @@ class Probe:
         options.log_severity_level = 3
         # no integer kernels: the error is the one that Q/DQ defines
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        data = ir.to_proto(self._model).SerializeToString()
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.onnx"
+            ir.save(self._model, path, external_data="weights")
+            yield ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

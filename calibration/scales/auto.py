@@ -2,29 +2,32 @@
 
 No single method wins: the full range wastes levels on outliers, squared error clips where a layer's
 sums make clipping count more than rounding, divergence fits spiky data and fails on heavy tails. So
-each method proposes a range, and what decides is the output of the layers that read the tensor:
+each method proposes a range, and what decides is the output of the layers that read the tensor,
+behind their fused activation, with this one tensor rounded and all else in float:
 
-    noise = sum over readers of  sum (y - y^)² / sum y²      y^ with this tensor alone rounded
+    noise = mean over readers and samples of  sum (y - y^)² / sum y²
 
-measured on real samples behind the fused activation. Proposals within 1 % of each other count as
-one; one whose expected error on the tensor itself is 8 times that of the best is not measured. A
-tensor that no weighted node reads takes the range of least squared error.
+Every sample counts alike: sums over the whole set would let the loudest one decide. A mean of
+decibels would not do: it forgives the one sample that is clipped to pieces. Where something else
+than a weighted layer reads the tensor too (a residual addition, a gate), y is the tensor itself
+besides. Proposals within 1 % of each other count as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from calibration.graph.queries import Weighted, epilogue_of, result_of
-from calibration.observing.probe import PROBE_SAMPLES, Probe
-from calibration.observing.statistics import Statistics, TensorStatistics
+from calibration.graph.queries import Weighted, epilogue_of, readers, result_of
+from calibration.observing.probe import Probe
+from calibration.observing.statistics import Statistics
 from calibration.qdq.placement import Placement, Policy
 from calibration.samples.base import Samples
-from calibration.scales.methods import SCALES, Scale, expected_error
+from calibration.scales.methods import SCALES, Scale
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -33,9 +36,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 PROPOSERS = ("minmax", "percentile", "mse", "kl-r", "entropy")
-WITHOUT_READERS = "mse"
 SAME_RANGE = 0.01
-HOPELESS = 8.0
+_SILENT = 1e-20
+"""Energy of a result that is as good as zero on a sample."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Choice:
 
     Attributes:
         method: whose range it is; the first of equals.
-        noise: relative output noise by proposer; empty where nothing had to be measured.
+        noise: of the readers' outputs, by proposer; empty where all propose the same.
     """
 
     method: str
@@ -62,7 +65,7 @@ def choose_by_output(
     policy: Policy,
     spec: ModelSpec | None,
     half: bool,
-    max_samples: int = PROBE_SAMPLES,
+    max_samples: int | None = None,
     progress: Progress | None = None,
 ) -> list[Choice]:
     """One choice for each of ``groups``, tensors that share a scale.
@@ -72,50 +75,61 @@ def choose_by_output(
         statistics: with histograms.
         half: scales become FP16 numbers.
     """
-    readers = [[r for r in placement.weighted if r.data in set(group)] for group in groups]
-    proposals = []
-    for group, reading in zip(groups, readers, strict=True):
-        seen = statistics.of(value.name or "" for value in group)
-        names = PROPOSERS if reading else (WITHOUT_READERS,)
-        proposals.append(_proposals(seen, names, policy, half=half))
-    probe = Probe(model)
+    proposals = [_proposals(statistics, group, policy, half=half) for group in groups]
+    witnesses = [_witnesses(group, placement) for group in groups]
     measured = [i for i, options in enumerate(proposals) if len(options) > 1]
+    probe = Probe(model)
     for index in reversed(measured):
-        for reader in readers[index]:
-            _measure(probe, reader, proposals[index])
+        for witness in witnesses[index]:
+            _measure(probe, witness, proposals[index])
     noise: dict[int, dict[str, float]] = {}
     if measured:
-        totals = iter(
-            probe.run(samples, spec, what="scales", max_samples=max_samples, progress=progress)
-        )
+        rows = probe.run(samples, spec, what="scales", max_samples=max_samples, progress=progress)
+        columns = iter(rows.T)
         for index in reversed(measured):
-            noise[index] = _relative_noise(totals, proposals[index], len(readers[index]))
+            noise[index] = _relative_noise(columns, proposals[index], len(witnesses[index]))
     return [_best(options, noise.get(i, {})) for i, options in enumerate(proposals)]
 
 
 def _proposals(
-    seen: TensorStatistics, names: Iterable[str], policy: Policy, *, half: bool
+    statistics: Statistics, group: list[ir.Value], policy: Policy, *, half: bool
 ) -> dict[str, Scale]:
-    """Distinct scales worth measuring, by proposer."""
+    """Distinct scales, by proposer."""
+    seen = statistics.of(value.name or "" for value in group)
     found: dict[str, Scale] = {}
-    errors: dict[str, float] = {}
-    for name in names:
+    for name in PROPOSERS:
         bounds = SCALES.get(name).range_of(seen, policy.form)
         scale = Scale.of(bounds, policy.form, half=half)
         if not any(_alike(scale, other) for other in found.values()):
             found[name] = scale
-            errors[name] = expected_error(seen, bounds, policy.form)
-    limit = HOPELESS * min(errors.values())
-    return {name: scale for name, scale in found.items() if errors[name] <= limit}
+    return found
+
+
+def _witnesses(group: list[ir.Value], placement: Placement) -> list[Weighted | ir.Value]:
+    """Weighted nodes that read a tensor of ``group``, and tensors that others read as well."""
+    found: list[Weighted | ir.Value] = [r for r in placement.weighted if r.data in set(group)]
+    weighing = {reader.node for reader in found if isinstance(reader, Weighted)}
+    for value in group:
+        tensor = placement.tensors[value]
+        reading = set(readers(value)) if tensor.whole else {node for node, _ in tensor.readers}
+        if reading - weighing or not reading:
+            found.append(value)
+    return found
 
 
 def _alike(a: Scale, b: Scale) -> bool:
     return abs(a.scale - b.scale) <= SAME_RANGE * b.scale and abs(a.zero_point - b.zero_point) <= 1
 
 
-def _measure(probe: Probe, reader: Weighted, proposals: Mapping[str, Scale]) -> None:
-    """Energy of the reader's result, then its error with each proposal."""
-    node = probe.nodes[reader.node.name]
+def _measure(probe: Probe, witness: Weighted | ir.Value, proposals: Mapping[str, Scale]) -> None:
+    """Energy of what the witness makes of the tensor, then its error with each proposal."""
+    if not isinstance(witness, Weighted):
+        value = probe.values[witness.name]
+        probe.sum_of_squares(value)
+        for name, scale in proposals.items():
+            probe.sum_of_squares(value, _rounded(probe, value, scale, f"{value.name}/{name}"))
+        return
+    node = probe.nodes[witness.node.name]
     source, true = node.inputs[0], result_of(node)
     assert source is not None  # a weighted node reads something
     epilogue = epilogue_of(node)
@@ -136,13 +150,14 @@ def _rounded(probe: Probe, value: ir.Value, scale: Scale, name: str) -> ir.Value
 
 
 def _relative_noise(
-    totals: Iterator[np.float64], proposals: Mapping[str, Scale], readers: int
+    columns: Iterator[NDArray[np.float64]], proposals: Mapping[str, Scale], witnesses: int
 ) -> dict[str, float]:
+    """Of each proposal; ``columns`` has, a number a sample, what `_measure` asked for."""
     noise = dict.fromkeys(proposals, 0.0)
-    for _ in range(readers):
-        energy = float(next(totals))
+    for _ in range(witnesses):
+        energy = np.maximum(next(columns), _SILENT)
         for name in proposals:
-            noise[name] += float(next(totals)) / max(energy, np.finfo(np.float64).tiny)
+            noise[name] += float(np.mean(next(columns) / energy)) / witnesses
     return noise
 
 

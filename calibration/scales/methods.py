@@ -225,13 +225,6 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
     return float(np.interp(share * cumulative[-1], cumulative, np.arange(len(cumulative))))
 
 
-def expected_error(seen: TensorStatistics, bounds: Range, form: IntegerForm) -> float:
-    """Sum over all values of the squared error that ``bounds`` costs the tensor itself."""
-    histogram = _histogram(seen)
-    filled = histogram.counts > 0
-    return _error(histogram.counts[filled], histogram.centres[filled], bounds, form)
-
-
 def _error(
     counts: NDArray[np.float64], centres: NDArray[np.float64], bounds: Range, form: IntegerForm
 ) -> float:
