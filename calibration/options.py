@@ -8,7 +8,6 @@ from typing import Any
 
 from calibration.observing.feeds import MIN_SAMPLES
 from calibration.qdq.policies import POLICIES
-from calibration.qdq.weights import ROUNDINGS
 from calibration.registry import Registry
 from calibration.samples.findings import check_overrides
 from calibration.scales.methods import SCALES
@@ -19,6 +18,9 @@ SPLITS: Registry[str] = Registry("split")
 SPLITS.add("none", "every weighted node stays one node")
 SPLITS.add("cfws", "every convolution with a centre tap becomes a coarse and a fine one")
 SPLITS.add("auto", "as cfws, where the layer's output gains at least 3 dB")
+
+ROUNDINGS: Registry[str] = Registry("rounding")
+ROUNDINGS.add("nearest", "every weight to the nearest integer")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
 WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")

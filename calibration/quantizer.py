@@ -30,7 +30,6 @@ from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.qdq.insertion import insert
 from calibration.qdq.placement import Placement
-from calibration.qdq.weights import ROUNDINGS
 from calibration.samples.base import Samples
 from calibration.scales.methods import SCALES
 from calibration.scales.ranges import choose_scales, statistics_of
@@ -115,7 +114,6 @@ def _quantized(job: Job, clock: _Clock) -> tuple[onnx.ModelProto, dict[str, Any]
         scales,
         integer_bias=job.policy.integer_bias,
         half=job.half,
-        rounding=ROUNDINGS.get(job.options.rounding),
         weight_scales=splits.weight_scales,
     )
     description["respelled"] = job.policy.finish(model.graph)

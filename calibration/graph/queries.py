@@ -66,6 +66,12 @@ class Weighted:
         return array
 
     @property
+    def weight_name(self) -> str:
+        """Of the initializer."""
+        value = self.node.inputs[self.weight_slot]
+        return "" if value is None else value.name or ""
+
+    @property
     def bias(self) -> NDArray[Any] | None:
         return None if self.bias_slot is None else constant(self.node.inputs[self.bias_slot])
 

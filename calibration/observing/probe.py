@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from calibration.graph.queries import WEIGHTED, fresh_name, multiply_adds, value_names
 from calibration.observing.feeds import checked_feeds, expected_inputs
-from calibration.samples.base import Samples
+from calibration.samples.base import Array, Samples
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -42,11 +42,14 @@ class Probe:
 
     Args:
         model: prepared; it is copied, weights are shared.
+
+    Attributes:
+        affordable: how many samples `WORK` allows.
     """
 
     def __init__(self, model: ir.Model) -> None:
         work = sum(multiply_adds(node) for node in model.graph if node.op_type in WEIGHTED)
-        self._affordable = min(max(int(WORK / work), FEWEST), MOST) if work else UNKNOWN
+        self.affordable = min(max(int(WORK / work), FEWEST), MOST) if work else UNKNOWN
         self._model = model.clone()
         self.graph = self._model.graph
         self.graph.outputs.clear()
@@ -97,6 +100,14 @@ class Probe:
         output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
         self.graph.outputs.append(output)
 
+    def output(self, value: ir.Value) -> None:
+        """Hand ``value``, float32, out whole: one more array of `arrays`."""
+        import onnx_ir as ir
+
+        (output,) = self.node("Identity", [value], f"{value.name}/output")
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
+        self.graph.outputs.append(output)
+
     def run(
         self,
         samples: Samples,
@@ -114,17 +125,28 @@ class Probe:
         Raises:
             UserError: a sample does not fit the model.
         """
+        given = self.arrays(samples, spec, what=what, max_samples=max_samples, progress=progress)
+        return np.array(list(given), dtype=np.float64)
+
+    def arrays(
+        self,
+        samples: Samples,
+        spec: ModelSpec | None = None,
+        *,
+        what: str = "probe",
+        max_samples: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[list[Array]]:
+        """All that was asked for, in the order of asking, sample by sample; arguments as `run`."""
         names = [output.name or "" for output in self.graph.outputs]
-        count = min(max_samples or self._affordable, len(samples))
+        count = min(max_samples or self.affordable, len(samples))
         step = len(samples) // count
         feeds = checked_feeds(samples, expected_inputs(self.graph, spec))
-        rows = []
         with self._session() as session:
             for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
-                rows.append(session.run(names, feed))
+                yield session.run(names, feed)
                 if progress:
                     progress(what, index + 1, count)
-        return np.array(rows, dtype=np.float64)
 
     @contextmanager
     def _session(self) -> Iterator[Any]:

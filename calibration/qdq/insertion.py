@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.graph.queries import Weighted, fresh_name, value_names
 from calibration.qdq.placement import Placement, QuantizedTensor
-from calibration.qdq.weights import IntegerWeights, Rounding, integer_weights
+from calibration.qdq.weights import INT8, IntegerWeights, Rounded, WeightForm, integer_weights
 from calibration.scales.methods import Scale
 
 if TYPE_CHECKING:
@@ -29,28 +29,30 @@ def insert(
     *,
     integer_bias: bool,
     half: bool,
-    rounding: Rounding,
+    form: WeightForm = INT8,
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
+    rounded: Mapping[str, Rounded] | None = None,
 ) -> None:
     """Quantize ``model`` in place.
 
     Args:
         scales: of every tensor of ``placement``.
-        weight_scales: of weights, by initializer name, that lie on a grid already.
         half: weight scales become FP16 numbers, for a file whose remainder runs in FP16.
+        form: what weights become.
+        weight_scales: of weights, by initializer name, that lie on a grid already.
+        rounded: integers, by initializer name, that are better than the nearest ones.
     """
     editor = _Editor(model.graph)
     shared: dict[Any, ir.Value] = {}
     for item in placement.weighted:
-        input_scale = scales[item.data].scale
-        weight = item.node.inputs[item.weight_slot]
+        name = item.weight_name
         numbers = integer_weights(
             item,
-            input_scale,
-            integer_bias=integer_bias,
+            scales[item.data].scale if integer_bias else None,
             half=half,
-            rounding=rounding,
-            fixed_scale=(weight_scales or {}).get(weight.name or "") if weight else None,
+            form=form,
+            fixed_scale=(weight_scales or {}).get(name),
+            rounded=(rounded or {}).get(name),
         )
         editor.replace_weight(item, numbers, shared)
     for tensor in placement.tensors.values():
@@ -94,19 +96,17 @@ class _Editor:
     def replace_weight(
         self, item: Weighted, numbers: IntegerWeights, shared: dict[Any, ir.Value]
     ) -> None:
-        """Let a node read int8 weights, and an int32 bias if there is one, through DQ."""
-        slots: list[tuple[int, NDArray[Any], NDArray[np.float32], int | None]] = [
-            (item.weight_slot, numbers.weight, numbers.scale, item.channel_axis)
-        ]
+        """Let a node read integer weights, and an int32 bias if there is one, through DQ."""
+        slots: list[tuple[int, IntegerWeights]] = [(item.weight_slot, numbers)]
         if numbers.bias is not None and numbers.bias_scale is not None and item.bias_slot:
-            slots.append((item.bias_slot, numbers.bias, numbers.bias_scale, 0))
-        for slot, integers, scale, axis in slots:
+            slots.append((item.bias_slot, IntegerWeights(numbers.bias, numbers.bias_scale, 0)))
+        for slot, part in slots:
             old = item.node.inputs[slot]
             assert old is not None  # a weighted node has a weight, and numbers.bias is of its bias
             # nodes that share a weight share its integers, unless their inputs' scales differ
-            key = (old, scale.tobytes(), axis)
+            key = (old, part.scale.tobytes(), part.axis)
             if key not in shared:
-                shared[key] = self._dequantized(item.node, old, integers, scale, axis)
+                shared[key] = self._dequantized(item.node, old, part)
             item.node.replace_input_with(slot, shared[key])
 
     def drop_unused(self) -> None:
@@ -114,24 +114,39 @@ class _Editor:
             if not self._graph.initializers[name].is_graph_output():
                 del self._graph.initializers[name]
 
-    def _dequantized(
-        self,
-        node: ir.Node,
-        old: ir.Value,
-        integers: NDArray[Any],
-        scale: NDArray[np.float32],
-        axis: int | None,
-    ) -> ir.Value:
+    def _dequantized(self, node: ir.Node, old: ir.Value, numbers: IntegerWeights) -> ir.Value:
+        zero = np.zeros(numbers.scale.shape, numbers.weight.dtype)
         inputs = [
-            self._constant(f"{old.name}/quantized", integers),
-            self._constant(f"{old.name}/scale", scale),
-            self._constant(f"{old.name}/zero_point", np.zeros(scale.shape, integers.dtype)),
+            self._constant(f"{old.name}/quantized", numbers.weight),
+            self._constant(f"{old.name}/scale", numbers.scale),
+            self._constant(f"{old.name}/zero_point", zero),
         ]
-        attributes = {"axis": axis} if axis is not None and scale.ndim else {}
+        attributes: dict[str, Any] = {}
+        if numbers.axis is not None and numbers.scale.ndim:
+            attributes["axis"] = numbers.axis
+        if numbers.block:
+            attributes["block_size"] = numbers.block
         dequantize = self._node("DequantizeLinear", inputs, old, "dequantized", attributes)
+        self._graph.insert_before(node, dequantize)
         result: ir.Value = dequantize.outputs[0]
         result.shape, result.type = old.shape, old.type
-        self._graph.insert_before(node, dequantize)
+        if old.shape is None or numbers.weight.ndim == len(old.shape):
+            return result
+        return self._reshaped(node, old, result, numbers.weight.shape)
+
+    def _reshaped(
+        self, node: ir.Node, old: ir.Value, matrix: ir.Value, stored: tuple[int, ...]
+    ) -> ir.Value:
+        """A blocked kernel: TensorRT blocks the last two axes only, so it is kept as a matrix."""
+        import onnx_ir as ir
+
+        assert old.shape is not None  # of an initializer
+        matrix.shape = ir.Shape(stored)
+        shape = self._constant(f"{old.name}/shape", np.array(old.shape.numpy(), np.int64))
+        reshape = self._node("Reshape", [matrix, shape], old, "reshaped")
+        self._graph.insert_before(node, reshape)
+        result: ir.Value = reshape.outputs[0]
+        result.shape, result.type = old.shape, old.type
         return result
 
     def _node(

@@ -10,10 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from calibration.graph.queries import Weighted, weighted
-from calibration.qdq.weights import ROUNDINGS, IntegerWeights, integer_weights
+from calibration.qdq.weights import IntegerWeights, integer_weights
 from calibration.scales.methods import SILENT_SCALE
-
-NEAREST = ROUNDINGS.get("nearest")
 
 
 def described(
@@ -33,7 +31,7 @@ def described(
 def integers(
     item: Weighted, *, bias: bool = False, half: bool = False, step: float = 0.1
 ) -> IntegerWeights:
-    return integer_weights(item, step, integer_bias=bias, half=half, rounding=NEAREST)
+    return integer_weights(item, step if bias else None, half=half)
 
 
 @pytest.mark.parametrize(
