@@ -29,7 +29,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from exporters.errors import UserError
-from exporters.files import sha256_file, written_atomically
+from exporters.external import (
+    MESSAGE_LIMIT_BYTES,
+    external_files,
+    load_external,
+    payload_bytes,
+    write_external,
+)
+from exporters.files import require_writable, sha256_bytes, sha256_file, written_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -225,17 +232,28 @@ class ModelFile:
         return load_proto(self.path)
 
     @cached_property
+    def data_files(self) -> tuple[Path, ...]:
+        """Files beside this one that hold weights; none for most models."""
+        return tuple(external_files(_parsed(self.path), self.path))
+
+    @cached_property
     def spec(self) -> ModelSpec | None:
         """The self-description, or None for an ONNX from elsewhere."""
         return read_spec(self.proto)
 
     @cached_property
     def sha256(self) -> str:
-        return sha256_file(self.path)
+        """Of the file; where weights lie beside it, of the hashes of all the files."""
+        own = sha256_file(self.path)
+        if not self.data_files:
+            return own
+        hashes = [own, *(sha256_file(file) for file in self.data_files)]
+        return sha256_bytes(canonical_json(hashes).encode())
 
     @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size
+        """Of the file and the data files beside it."""
+        return sum(file.stat().st_size for file in (self.path, *self.data_files))
 
     def require_spec(self) -> ModelSpec:
         if self.spec is None:
@@ -248,11 +266,18 @@ class ModelFile:
 
 def load_proto(path: Path) -> onnx.ModelProto:
     """Read an ONNX file; a truncated or foreign one is a UserError, never a protobuf traceback."""
+    proto = _parsed(path)
+    load_external(proto, path)
+    return proto
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    """The message in ``path``, without the weights that lie in other files."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is not a readable ONNX file: {error}",
@@ -283,8 +308,13 @@ def save_model(
     *,
     spec: ModelSpec | None = None,
     overwrite: bool = False,
+    limit_bytes: int = MESSAGE_LIMIT_BYTES,
 ) -> ModelFile:
     """Check ``proto`` and write it atomically, with deterministic bytes.
+
+    Args:
+        limit_bytes: larger models get their weights in a data file beside them (they are moved out
+            of ``proto``); protobuf's limit by default.
 
     Raises:
         UserError: ``path`` exists and ``overwrite`` is false.
@@ -294,6 +324,10 @@ def save_model(
 
     if spec is not None:
         write_spec(proto, spec)
+    if payload_bytes(proto) > limit_bytes:
+        require_writable(path, overwrite=overwrite)
+        write_external(proto, path, overwrite=overwrite)
+        return ModelFile(path)
     onnx.checker.check_model(proto, full_check=False)
     with written_atomically(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
