@@ -16,14 +16,17 @@ if TYPE_CHECKING:
         InMemorySamples,
         Sample,
         Samples,
+        Source,
         hash_samples,
+        input_hash,
         inputs_of,
         labels_of,
     )
     from calibration.samples.checks import require_samples
     from calibration.samples.mapping import map_samples
-    from calibration.samples.npz import NpzSamples, write_samples
+    from calibration.samples.npz import NpzSamples
     from calibration.samples.open import open_samples
+    from calibration.samples.writing import write_samples, write_split
 
 __all__ = [
     "LABEL_PREFIX",
@@ -32,13 +35,16 @@ __all__ = [
     "NpzSamples",
     "Sample",
     "Samples",
+    "Source",
     "hash_samples",
+    "input_hash",
     "inputs_of",
     "labels_of",
     "map_samples",
     "open_samples",
     "require_samples",
     "write_samples",
+    "write_split",
 ]
 
 _HOMES = {
@@ -46,7 +52,8 @@ _HOMES = {
     "map_samples": "calibration.samples.mapping",
     "open_samples": "calibration.samples.open",
     "require_samples": "calibration.samples.checks",
-    "write_samples": "calibration.samples.npz",
+    "write_samples": "calibration.samples.writing",
+    "write_split": "calibration.samples.writing",
 }
 
 

@@ -7,7 +7,7 @@ of times and holds one sample at a time in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,21 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[dict[str, Array]]: ...
+
+
+class Source(Samples, Protocol):
+    """Samples that can be asked for one by one: what a set is chosen from."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of each sample the scene or sequence that it is from; its own name where it has none."""
+        ...
+
+    def sample(self, index: int) -> dict[str, Array]: ...
+
+    def subset(self, indices: Sequence[int]) -> Source:
+        """The samples at ``indices``, in that order."""
+        ...
 
 
 def inputs_of(sample: Sample) -> dict[str, Array]:
@@ -83,3 +98,12 @@ def hash_samples(samples: Iterable[Sample]) -> str:
             digest.update(f"{key}|{value.dtype.str}|{value.shape}|".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def input_hash(sample: Sample) -> str:
+    """SHA-256 of what a model sees of a sample: labels, name and file do not count.
+
+    It is equal for two samples that calibrate alike, wherever they come from, and is how sets are
+    held apart.
+    """
+    return hash_samples([inputs_of(sample)])

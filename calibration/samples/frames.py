@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from calibration.samples.base import LABEL_PREFIX, Array
-from calibration.samples.checks import checked
+from calibration.samples.lazy import LazySamples
 from exporters.errors import UserError
-from exporters.files import sha256_bytes
 from exporters.flashocc.rig import CameraFrame
-from exporters.modelfile import ModelSpec, canonical_json
+from exporters.modelfile import ModelSpec
 from exporters.variants import family_of
 
 
-class FrameSamples:
+class FrameSamples(LazySamples):
     """Camera frames as inputs of one model; a frame is read or rendered when it is its turn.
 
     Args:
         names: one a frame.
-        load: index to frame.
-        identity: what the frames' content depends on, as JSON; enters ``sha256``.
+        frame: index to frame.
+        identity: index to what the frame's content depends on, as JSON; enters ``sha256``.
         spec: of the model that takes the samples.
+        groups: scene of each frame; None where there are none.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        load: Callable[[int], CameraFrame],
-        identity: Any,
+        frame: Callable[[int], CameraFrame],
+        identity: Callable[[int], Any],
         spec: ModelSpec | None,
+        groups: Sequence[str] | None = None,
     ) -> None:
         if spec is None:
             raise UserError(
@@ -42,21 +42,14 @@ class FrameSamples:
                 f"{spec.variant} takes no camera images, but the source holds camera frames",
                 fix="Give samples as .npz files",
             )
-        self._names = tuple(names)
-        self._load = load
-        self._identity = identity
-        self._spec = spec
+        self._frame = frame
+        self._taker = spec
+        super().__init__(names, self._prepared, identity, spec, groups)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self._names
-
-    @property
-    def sha256(self) -> str:
-        """Hash of what determines the content: the frames' origin and how they become inputs."""
-        inputs = [asdict(item) for item in self._spec.inputs]
-        content = {"frames": self._identity, "inputs": inputs, "geometry": self._spec.geometry}
-        return sha256_bytes(canonical_json(content).encode())
+    def _prepared(self, index: int) -> dict[str, Array]:
+        frame = self._frame(index)
+        labels = {LABEL_PREFIX + name: value for name, value in frame.labels.items()}
+        return {**family_of(self._taker).prepare(frame, self._taker), **labels}
 
     @property
     def rig_mismatch(self) -> float:
@@ -64,24 +57,19 @@ class FrameSamples:
 
         The share of points that land in another cell, 0 to 1; 0 where the rig is an input.
         """
-        return family_of(self._spec).rig_mismatch(self._load(0).rig, self._spec)
+        return family_of(self._taker).rig_mismatch(self._frame(0).rig, self._taker)
 
     def subset(self, indices: Sequence[int]) -> FrameSamples:
         """The frames at ``indices``, in that order."""
         chosen = list(indices)
-        names = [self._names[index] for index in chosen]
-        identity = {"of": self._identity, "chosen": chosen}
-        return FrameSamples(names, lambda index: self._load(chosen[index]), identity, self._spec)
+        return FrameSamples(
+            [self.names[index] for index in chosen],
+            lambda index: self._frame(chosen[index]),
+            lambda index: self._identity(chosen[index]),
+            self._taker,
+            [self.groups[index] for index in chosen],
+        )
 
     def frames(self) -> Iterator[CameraFrame]:
         """The frames themselves, one at a time."""
-        return (self._load(index) for index in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[dict[str, Array]]:
-        for frame in self.frames():
-            sample = family_of(self._spec).prepare(frame, self._spec)
-            labels = {LABEL_PREFIX + name: value for name, value in frame.labels.items()}
-            yield checked({**sample, **labels}, frame.name, self._spec)
+        return (self._frame(index) for index in range(len(self)))

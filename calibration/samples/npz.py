@@ -1,57 +1,62 @@
 """Sample sets as folders of ``.npz`` files with a manifest, written once and read many times.
 
 ``samples.json`` names every sample with the SHA-256 of its file, so a truncated, exchanged or
-edited file is found when it is read. Files are zip archives of ``.npy`` members, stored in sorted
-order with a fixed date and without compression: the same samples give the same bytes everywhere.
+edited file is found when it is read, and with the SHA-256 of its inputs, by which sets are held
+apart. Files are zip archives of ``.npy`` members, stored in sorted order with a fixed date and
+without compression: the same samples give the same bytes everywhere.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import re
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibration.samples.base import Array, Sample, Samples
+from calibration.samples.base import Array, Sample, input_hash
 from calibration.samples.checks import checked
-from exporters.errors import MissingRequirementError, UserError
+from exporters.errors import UserError
 from exporters.files import sha256_bytes, sha256_file
 from exporters.modelfile import ModelSpec, canonical_json
 
 MANIFEST = "samples.json"
 SCHEMA = "edgeport.samples/1"
 
-Progress = Callable[[str, int, int], None]
-
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
+
+
+@dataclass(frozen=True)
+class NpzEntry:
+    """One sample of a folder; what only a manifest knows is None or empty without one.
+
+    Attributes:
+        sha256: of the file.
+        inputs_sha256: what `input_hash` says of the arrays.
+        group: scene or sequence.
+    """
+
+    file: Path
+    sha256: str | None = None
+    inputs_sha256: str | None = None
+    group: str = ""
 
 
 class NpzSamples:
     """Samples in ``.npz`` files, one a file.
 
     Args:
-        files: name of the sample to its file, in order.
-        hashes: name to the SHA-256 that the manifest promises; empty without a manifest.
+        entries: name of the sample to what is known of it, in order.
         spec: of the model that takes them; None to check values only.
     """
 
-    def __init__(
-        self,
-        files: Mapping[str, Path],
-        spec: ModelSpec | None = None,
-        hashes: Mapping[str, str] | None = None,
-    ) -> None:
-        self._files = dict(files)
-        self._hashes = dict(hashes or {})
+    def __init__(self, entries: Mapping[str, NpzEntry], spec: ModelSpec | None = None) -> None:
+        self._entries = dict(entries)
         self._spec = spec
 
     @classmethod
@@ -62,79 +67,53 @@ class NpzSamples:
             UserError: nothing there, a damaged manifest, or a file of it is missing.
         """
         if path.is_file():
-            return cls({path.stem: path}, spec)
+            return cls({path.stem: NpzEntry(path)}, spec)
         if (path / MANIFEST).is_file():
-            files, hashes = _read_manifest(path)
-            return cls(files, spec, hashes)
-        files = {file.stem: file for file in sorted(path.glob("*.npz"))}
-        if not files:
+            return cls(_read_manifest(path), spec)
+        entries = {file.stem: NpzEntry(file) for file in sorted(path.glob("*.npz"))}
+        if not entries:
             raise UserError(f"{path} holds no samples", fix="Make some with: edgeport samples")
-        return cls(files, spec)
+        return cls(entries, spec)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._files)
+        return tuple(self._entries)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Scene or sequence of each sample, its name where none is known."""
+        return tuple(entry.group or name for name, entry in self._entries.items())
 
     @property
     def sha256(self) -> str:
         """Hash of all file hashes in order; equal files give equal hashes wherever they lie."""
-        hashes = [self._hashes.get(n) or sha256_file(f) for n, f in self._files.items()]
-        return sha256_bytes(canonical_json(hashes).encode())
+        return set_hash(entry.sha256 or sha256_file(entry.file) for entry in self._entries.values())
+
+    def input_hashes(self) -> Iterator[str]:
+        """`input_hash` of every sample; nothing is read where a manifest says it."""
+        for index, entry in enumerate(self._entries.values()):
+            yield entry.inputs_sha256 or input_hash(self.sample(index))
+
+    def sample(self, index: int) -> dict[str, Array]:
+        """Read now, and checked.
+
+        Raises:
+            UserError: damaged, or not what the model takes.
+        """
+        name = self.names[index]
+        entry = self._entries[name]
+        return checked(read_npz(entry.file, entry.sha256), name, self._spec)
 
     def subset(self, indices: Sequence[int]) -> NpzSamples:
         """The samples at ``indices``, in that order."""
-        files = {self.names[index]: self._files[self.names[index]] for index in indices}
-        return NpzSamples(files, self._spec, self._hashes)
+        names = [self.names[index] for index in indices]
+        return NpzSamples({name: self._entries[name] for name in names}, self._spec)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        for name, file in self._files.items():
-            yield checked(read_npz(file, self._hashes.get(name)), name, self._spec)
-
-
-def write_samples(
-    samples: Samples,
-    directory: Path,
-    *,
-    source: str = "",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> NpzSamples:
-    """Write a sample set as a folder that :meth:`NpzSamples.open` reads.
-
-    The folder appears complete or not at all.
-
-    Args:
-        samples: written in order; one at a time is in memory.
-        directory: must not exist, unless it is empty, or ``overwrite`` is true and it is a sample
-            set.
-        source: where the samples come from, for the manifest.
-        progress: called as ``progress("samples", done, total)``.
-
-    Raises:
-        UserError: ``directory`` is in the way, or a sample is bad.
-        MissingRequirementError: ``directory`` cannot be written.
-    """
-    _require_free(directory, overwrite=overwrite)
-    partial = _temporary_beside(directory)
-    try:
-        entries = []
-        for index, (name, sample) in enumerate(zip(samples.names, samples, strict=True)):
-            data = npz_bytes(sample)
-            file = f"{index:04d}-{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.npz"
-            (partial / file).write_bytes(data)
-            entries.append({"name": name, "file": file, "sha256": sha256_bytes(data)})
-            if progress:
-                progress("samples", index + 1, len(samples))
-        manifest = {"schema": SCHEMA, "source": source, "samples": entries}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _replace(partial, directory)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return NpzSamples.open(directory)
+        return (self.sample(index) for index in range(len(self)))
 
 
 def npz_bytes(sample: Sample) -> bytes:
@@ -179,7 +158,12 @@ def read_npz(path: Path, sha256: str | None = None) -> dict[str, Array]:
     return arrays
 
 
-def _read_manifest(directory: Path) -> tuple[dict[str, Path], dict[str, str]]:
+def set_hash(files: Iterable[str]) -> str:
+    """SHA-256 of a set from those of its files, in order."""
+    return sha256_bytes(canonical_json(list(files)).encode())
+
+
+def _read_manifest(directory: Path) -> dict[str, NpzEntry]:
     path = directory / MANIFEST
     try:
         manifest: Any = json.loads(path.read_text())
@@ -188,54 +172,22 @@ def _read_manifest(directory: Path) -> tuple[dict[str, Path], dict[str, str]]:
                 f"{path} has schema {manifest['schema']!r}, this edgeport reads {SCHEMA!r}",
                 fix="Make the samples again with: edgeport samples",
             )
-        entries = {entry["name"]: entry for entry in manifest["samples"]}
-        files = {name: directory / Path(entry["file"]).name for name, entry in entries.items()}
-        hashes = {name: str(entry["sha256"]) for name, entry in entries.items()}
+        entries = {
+            entry["name"]: NpzEntry(
+                directory / Path(entry["file"]).name,
+                str(entry["sha256"]),
+                entry.get("inputs_sha256"),  # sets of edgeport 0.1.0 lack it
+                entry.get("group", ""),
+            )
+            for entry in manifest["samples"]
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged: {error!r}", fix="Make the samples again with: edgeport samples"
         ) from error
-    if not files:
+    if not entries:
         raise UserError(f"{directory} holds no samples", fix="Make some with: edgeport samples")
-    for file in files.values():
-        if not file.is_file():
-            raise UserError(f"{file} is missing, but {MANIFEST} names it")
-    return files, hashes
-
-
-def _require_free(directory: Path, *, overwrite: bool) -> None:
-    if directory.is_file():
-        raise UserError(f"{directory} is a file", fix="Name a folder with -o")
-    if not directory.is_dir() or not any(directory.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{directory} exists already", fix="Choose another -o, or pass --overwrite")
-    if not (directory / MANIFEST).is_file():
-        raise UserError(
-            f"{directory} is no sample set; it is not deleted for one", fix="Choose another -o"
-        )
-
-
-def _temporary_beside(directory: Path) -> Path:
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    except OSError as error:
-        raise MissingRequirementError(
-            f"cannot write to {directory.parent}: {error.strerror}",
-            fix="Choose a writable directory with -o",
-        ) from error
-
-
-def _replace(partial: Path, directory: Path) -> None:
-    """Put ``partial`` in the place of ``directory``, whose old content goes last."""
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o777 & ~umask)  # mkdtemp makes 0700; give what mkdir would have given
-    if not directory.is_dir():
-        partial.rename(directory)
-        return
-    old = _temporary_beside(directory)
-    directory.replace(old)
-    partial.rename(directory)
-    shutil.rmtree(old)
+    for entry in entries.values():
+        if not entry.file.is_file():
+            raise UserError(f"{entry.file} is missing, but {MANIFEST} names it")
+    return entries

@@ -75,7 +75,7 @@ def choose(samples: OpenSamples, count: int | None, seed: int | None = None) -> 
 
 
 def _folder(path: Path, spec: ModelSpec | None) -> OpenSamples:
-    from calibration.samples.nuscenes import DESCRIPTION, open_folders, sample_folders
+    from calibration.samples.folders import DESCRIPTION, open_folders, sample_folders
 
     described = (path / DESCRIPTION).is_file()
     if (path / MANIFEST).is_file() or (any(path.glob("*.npz")) and not described):

@@ -32,7 +32,6 @@ WORLD_VERSION = 1
 def open_synthetic(count: int, seed: int, spec: ModelSpec | None) -> FrameSamples:
     """``count`` frames of the world ``seed`` for the cameras and classes of a model."""
     names = [f"synthetic-{seed}-{index:04d}" for index in range(count)]
-    identity = {"world": WORLD_VERSION, "seed": seed, "count": count}
 
     @lru_cache(maxsize=1)
     def stage() -> Stage:
@@ -40,6 +39,9 @@ def open_synthetic(count: int, seed: int, spec: ModelSpec | None) -> FrameSample
         known = set(spec.classes) >= {label.name for label in Label}
         grid = Grid.from_json(spec.geometry["grid"]) if known else None
         return Stage(stage_rig(spec), grid, spec.classes)
+
+    def identity(index: int) -> dict[str, int]:
+        return {"world": WORLD_VERSION, "seed": seed, "index": index}
 
     return FrameSamples(names, lambda index: stage().frame(seed, index), identity, spec)
 

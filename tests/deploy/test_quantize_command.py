@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.samples.npz import write_samples
+from calibration.samples import write_samples
 from deploy.cli import run
 from exporters.modelfile import ModelFile
 from tests.calibration import nets

@@ -1,4 +1,4 @@
-"""Camera frames from folders: six images, a ``sample.json`` with the rig, ground truth if any.
+"""Camera frames from sample folders: images, a ``sample.json`` with the rig, labels if any.
 
 A sample folder holds ``sample.json`` with, per camera, ``image`` (file name), ``intrinsics``,
 ``sensor2ego`` and ``ego2global`` (matrices as in ``rig.json``), and optionally ``labels.npz`` of
@@ -40,7 +40,7 @@ def open_folders(path: Path, spec: ModelSpec | None) -> FrameSamples:
     return FrameSamples(
         [folder.name for folder in folders],
         lambda index: read_frame(folders[index]),
-        [_hashes(folder) for folder in folders] if spec is not None else None,
+        lambda index: _hashes(folders[index]),
         spec,
     )
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from calibration.samples import hash_samples, open_samples, write_samples
+from calibration.samples.folders import read_frame
 from calibration.samples.frames import FrameSamples
-from calibration.samples.nuscenes import read_frame
 from exporters.errors import UserError
 from exporters.flashocc.config import MINI, NUSCENES_CAMERAS
 from exporters.flashocc.default_rig import nuscenes_like_rig
