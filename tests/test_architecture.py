@@ -24,6 +24,8 @@ HEAVY = (
     "jinja2",
     "onnxscript",
     "joblib",
+    "dask",
+    "distributed",
 )
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 70
