@@ -28,6 +28,7 @@ CODES: Mapping[str, str] = {
     "no-color": "three equal channels in every image",
     "random-data": "white noise for images",
     "drift": "another distribution than the evaluation set's",
+    "overlap": "samples that the calibration set and the set to be judged by share",
     "drift-untested": "too few samples to compare two sets",
     "unstable-ranges": "activations whose range one more sample would widen",
 }
@@ -41,6 +42,9 @@ FATAL: Mapping[str, str] = {
 """Findings of a single sample that nothing overrides."""
 
 ALL = "all"
+
+DIGEST = 16
+"""Hexadecimal digits of a digest: among a million samples, two alike once in 40 million sets."""
 
 _NAMED = 5
 
@@ -93,13 +97,19 @@ class Diagnosis:
     Attributes:
         findings: errors first.
         overridden: codes of errors that ``--i-know`` passed over.
+        digests: of every sample the first `DIGEST` characters of its `input_hash`, by which a
+            model file knows what it was calibrated on.
     """
 
     findings: tuple[Finding, ...] = ()
     overridden: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
-    def requiring(self, i_know: Iterable[str]) -> Diagnosis:
+    def requiring(self, i_know: Iterable[str], recorded_by: str = "the model file") -> Diagnosis:
         """The same, with the errors that ``i_know`` passes over on record.
+
+        Args:
+            recorded_by: what keeps that record, for the message.
 
         Raises:
             SamplesRefusedError: there are other errors.
@@ -111,9 +121,9 @@ class Diagnosis:
             remedies = " ".join(dict.fromkeys(_sentence(f.fix) for f in refused))
             codes = " ".join(dict.fromkeys(f"--i-know {f.code}" for f in refused))
             raise SamplesRefusedError(
-                refused, fix=f"{remedies} If it must be so: {codes}, which the model file records"
+                refused, fix=f"{remedies} If it must be so: {codes}, which {recorded_by} records"
             )
-        return Diagnosis(self.findings, tuple(sorted({f.code for f in errors})))
+        return replace(self, overridden=tuple(sorted({f.code for f in errors})))
 
     def plus(self, findings: Iterable[Finding]) -> Diagnosis:
         """The same with more notes."""
@@ -125,13 +135,14 @@ class Diagnosis:
         findings = [
             Finding(**{**item, "samples": tuple(item["samples"])}) for item in saved["findings"]
         ]
-        return cls(tuple(findings), tuple(saved["overridden"]))
+        return cls(tuple(findings), tuple(saved["overridden"]), tuple(saved.get("digests", ())))
 
     def to_json(self) -> dict[str, Any]:
         """For reports and model files."""
         return {
             "findings": [finding.to_json() for finding in self.findings],
             "overridden": list(self.overridden),
+            "digests": list(self.digests),
         }
 
 

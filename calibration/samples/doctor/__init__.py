@@ -14,9 +14,10 @@ from calibration.samples.checks import too_few
 from calibration.samples.doctor.drift import drift_findings
 from calibration.samples.doctor.duplicates import duplicate_findings
 from calibration.samples.doctor.examination import Examination, examine
+from calibration.samples.doctor.overlap import overlap_findings
 from calibration.samples.doctor.structure import structure_findings
 from calibration.samples.doctor.values import value_findings
-from calibration.samples.findings import Diagnosis
+from calibration.samples.findings import DIGEST, Diagnosis
 
 __all__ = ["Diagnosis", "Examination", "diagnose", "examine"]
 
@@ -38,5 +39,10 @@ def diagnose(
         findings += value_findings(name, images)
         findings += structure_findings(name, images)
     if evaluation is not None:
+        digests = examination.digests.values()
+        findings += overlap_findings(digests, evaluation.digests, "evaluation")
         findings += drift_findings(examination, evaluation)
-    return Diagnosis(tuple(sorted(findings, key=lambda finding: finding.severity)))
+    return Diagnosis(
+        tuple(sorted(findings, key=lambda finding: finding.severity)),
+        digests=tuple(digest[:DIGEST] for digest in examination.digests.values()),
+    )

@@ -29,7 +29,7 @@ def duplicate_findings(examination: Examination, minimum: int) -> Iterator[Findi
 
 def _exact(examination: Examination, distinct: int, minimum: int) -> Finding:
     total = len(examination.names)
-    first: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     again, pairs = [], []
     for name, digest in examination.digests.items():
         if digest in first:
@@ -53,7 +53,7 @@ def _near(examination: Examination) -> Iterator[Finding]:
     if len(names) < 2 or any(images.names != names for images in sets):
         return
     near = np.logical_and.reduce([_close(images) for images in sets])
-    digests = np.array([examination.digests[name] for name in names], dtype="S16")
+    digests = np.array([examination.digests[name] for name in names], dtype="U64")
     near &= digests[:, None] != digests[None, :]
     pairs = np.argwhere(np.triu(near, 1))
     if not len(pairs):

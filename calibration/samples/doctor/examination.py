@@ -7,7 +7,6 @@ bounded, and so is the work of comparing each with each.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.observing.thinned import Thinned
-from calibration.samples.base import Array
+from calibration.samples.base import Array, input_hash
 from calibration.samples.doctor.images import Floats, ImageFeatures, ImageForm, image_form
 from exporters.modelfile import ModelSpec
 
@@ -58,14 +57,14 @@ class Examination:
 
     Attributes:
         names: of all samples.
-        digests: sample name to a hash of its inputs.
+        digests: sample name to `input_hash`.
         images: of every input that holds images.
         summaries: ``[kept, features]``, see `summary_names`; any input counts, in float64.
         swapped: ``summaries`` if red and blue were exchanged.
     """
 
     names: tuple[str, ...]
-    digests: Mapping[str, bytes]
+    digests: Mapping[str, str]
     images: Mapping[str, ImageSet]
     summary_names: tuple[str, ...]
     summaries: Features
@@ -99,11 +98,11 @@ def examine(
         if (form := image_form(item, described=described)) is not None
     }
     names: list[str] = []
-    digests: dict[str, bytes] = {}
+    digests: dict[str, str] = {}
     kept: Thinned[_Kept] = Thinned(LIMIT)
     for name, inputs in feeds:
         names.append(name)
-        digests[name] = _digest(inputs)
+        digests[name] = input_hash(inputs)
         if kept.wants_next:
             kept.add(_keep(name, inputs, forms))
         else:
@@ -116,15 +115,6 @@ def examine(
     summaries = np.array(rows, float).reshape(len(rows), len(summary_names))
     order = [summary_names.index(_swapped_name(key, summary_names)) for key in summary_names]
     return Examination(tuple(names), digests, images, summary_names, summaries, summaries[:, order])
-
-
-def _digest(inputs: Mapping[str, Array]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for key in sorted(inputs):
-        value = np.ascontiguousarray(inputs[key])
-        digest.update(f"{key}|{value.dtype.str}|{value.shape}|".encode())
-        digest.update(value.reshape(-1).view(np.uint8).data)
-    return digest.digest()
 
 
 def _keep(name: str, inputs: Mapping[str, Array], forms: Mapping[str, ImageForm]) -> _Kept:

@@ -188,6 +188,10 @@ def untested() -> Diagnosis:
     return diagnosis(pictures(16), evaluation=pictures(3, seed=1))
 
 
+def shared() -> Diagnosis:
+    return diagnosis(pictures(16), evaluation=[*pictures(16, seed=1), pictures(3)[2]])
+
+
 PICTURES = list(enumerate(pictures()))
 
 PROVOKED: list[tuple[Callable[[], Diagnosis], str, str, str]] = [
@@ -221,6 +225,8 @@ PROVOKED: list[tuple[Callable[[], Diagnosis], str, str, str]] = [
     (night, "drift", "error", "are distributed differently: energy effect size 0."),
     (untested, "drift-untested", "note",
      "16 calibration and 3 evaluation samples cannot be compared, 5 of each are needed"),
+    (shared, "overlap", "error",
+     "1 of 17 evaluation samples are in the calibration set too: sample-16"),
 ]  # fmt: skip
 
 
