@@ -16,7 +16,7 @@ from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 from runtimes import passport
 from runtimes.base import Array, TensorInfo
-from runtimes.tensorrt.prepare import input_infos
+from runtimes.signature import input_infos
 
 
 def inputs_of_file(path: Path) -> tuple[TensorInfo, ...]:

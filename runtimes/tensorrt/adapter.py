@@ -30,6 +30,7 @@ from runtimes.base import (
 )
 from runtimes.graphview import GraphView
 from runtimes.rules import check_table
+from runtimes.signature import input_infos, output_infos
 from runtimes.tensorrt.buildlog import BuildLog, build_failure
 from runtimes.tensorrt.capability import Refusal, refused_nodes
 from runtimes.tensorrt.findings import advised, hints_of, merged, parser_findings
@@ -41,7 +42,7 @@ from runtimes.tensorrt.installed import (
     require_stack,
     require_tensorrt,
 )
-from runtimes.tensorrt.prepare import input_infos, output_infos, prepare, require_fixed_inputs
+from runtimes.tensorrt.prepare import prepare, require_fixed_inputs
 from runtimes.workers import Worker
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtimes.graphview import GraphView, all_nodes, describe
-from runtimes.tensorrt.prepare import save
+from runtimes.inlining import save
 
 if TYPE_CHECKING:
     import onnx
