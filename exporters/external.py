@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from exporters.errors import UserError
 from exporters.files import written_atomically
+from exporters.validity import write_checked
 
 if TYPE_CHECKING:
     import onnx
@@ -86,8 +87,6 @@ def write_external(proto: onnx.ModelProto, path: Path, *, overwrite: bool = Fals
         UserError: one of the two exists and ``overwrite`` is false.
         onnx.checker.ValidationError: the graph is invalid, which is our bug.
     """
-    import onnx
-
     data = data_path(path)
     with written_atomically(data, overwrite=overwrite) as temporary:
         _move_out(proto, temporary, data.name)
@@ -95,8 +94,7 @@ def write_external(proto: onnx.ModelProto, path: Path, *, overwrite: bool = Fals
             path.unlink(missing_ok=True)
     try:
         with written_atomically(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(proto.SerializeToString(deterministic=True))
-            onnx.checker.check_model(str(temporary))
+            write_checked(proto, temporary)
     except BaseException:
         data.unlink(missing_ok=True)
         raise

@@ -37,12 +37,16 @@ from exporters.external import (
     write_external,
 )
 from exporters.files import require_writable, sha256_bytes, sha256_file, written_atomically
+from exporters.validity import check_graph
 
 if TYPE_CHECKING:
     import onnx
 
 SCHEMA_VERSION = "1"
 PREFIX = "edgeport."
+
+ANY_SHAPE = ("...",)
+"""Shape of an input that takes any, as some files from elsewhere say (or do not say)."""
 
 JSON = Mapping[str, Any]
 
@@ -54,7 +58,7 @@ class InputSpec:
     Attributes:
         name: graph input name.
         dtype: numpy name, ``uint8``.
-        shape: fixed sizes; a string names a dynamic axis.
+        shape: fixed sizes; a string names a dynamic axis; ``ANY_SHAPE`` says nothing at all.
         semantics: ``camera-images``, ``rig-table``, ``points``, ``token-ids``, ``state`` or
             ``tensor``.
         details: what a reader needs to fill it: layout, colour order, camera order, resize and
@@ -320,15 +324,13 @@ def save_model(
         UserError: ``path`` exists and ``overwrite`` is false.
         onnx.checker.ValidationError: the graph is invalid, which is our bug.
     """
-    import onnx
-
     if spec is not None:
         write_spec(proto, spec)
     if payload_bytes(proto) > limit_bytes:
         require_writable(path, overwrite=overwrite)
         write_external(proto, path, overwrite=overwrite)
         return ModelFile(path)
-    onnx.checker.check_model(proto, full_check=False)
+    check_graph(proto)
     with written_atomically(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
     return ModelFile(path)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+
 MOVING = frozenset(
     {
         "DepthToSpace",
@@ -78,12 +82,14 @@ class Weighted:
 
 def weighted(node: ir.Node) -> Weighted | str:
     """Describe a weighted node, or say why its weights cannot be quantized."""
-    if len(node.inputs) < 2 or constant(node.inputs[1]) is None:
-        return "both inputs are activations" if node.op_type == "MatMul" else "weights are computed"
-    if constant(node.inputs[0]) is not None:
+    weight = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    left = constant(node.inputs[0]) is not None
+    if weight is None:
+        if node.op_type != "MatMul":
+            return "its weights are computed"
+        return "its weights stand on the left" if left else "both inputs are activations"
+    if left:
         return "its data input is a constant"
-    weight = constant(node.inputs[1])
-    assert weight is not None
     if weight.dtype != np.float32:
         return f"weights are {weight.dtype}, not float32"
     if not np.isfinite(weight).all():
@@ -99,6 +105,21 @@ def weighted(node: ir.Node) -> Weighted | str:
         axis = 0 if attribute(node, "transB", 0) else 1
     bias = 2 if len(node.inputs) > 2 and node.inputs[2] is not None else None
     return Weighted(node, 1, axis, bias)
+
+
+def inner_nodes(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Nodes in the bodies of control flow, at any depth, each with the node that has the body."""
+    for node in graph:
+        for attr in node.attributes.values():
+            if attr.type.name not in ("GRAPH", "GRAPHS"):
+                continue
+            for body in [attr.value] if attr.type.name == "GRAPH" else attr.value:
+                yield from ((inner, node) for inner in body)
+                yield from inner_nodes(body)
+
+
+def is_weighted_type(node: ir.Node) -> bool:
+    return node.op_type in WEIGHTED and node.domain in STANDARD_DOMAINS
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -212,6 +233,8 @@ def multiply_adds(item: ir.Node) -> int:
         data = item.inputs[0]
         size = None if data is None else element_count(data)
         return (size or 0) * int(np.prod(weight.shape[1:]))
+    if item.op_type == "MatMul" and weight.ndim == 1:
+        return output * len(weight)
     contracted = weight.shape[1] if attribute(item, "transB", 0) else weight.shape[-2]
     return output * int(contracted)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from calibration.samples.base import Array, Samples, inputs_of
 from calibration.samples.checks import checked
-from exporters.modelfile import InputSpec, ModelSpec, WeightsSource
+from exporters.modelfile import ANY_SHAPE, InputSpec, ModelSpec, WeightsSource
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,12 +28,20 @@ def expected_inputs(graph: ir.Graph, spec: ModelSpec | None) -> ModelSpec:
         InputSpec(
             name=value.name or "",
             dtype="float32" if value.dtype is None else value.dtype.numpy().name,
-            shape=tuple(d if isinstance(d, int) else str(d) for d in value.shape or ()),
+            shape=_shape(value),
         )
         for value in graph.inputs
         if not value.is_initializer()
     )
     return ModelSpec("the model", "", "", inputs, outputs=(), weights=WeightsSource("checkpoint"))
+
+
+def _shape(value: ir.Value) -> tuple[int | str, ...]:
+    """Sizes; a free axis has its name or "?", and an input of unknown rank takes any shape."""
+    if value.shape is None:
+        return ANY_SHAPE
+    sizes = (d if isinstance(d, int) else d.value or "?" for d in value.shape)
+    return tuple(size if size != -1 else "?" for size in sizes)
 
 
 def checked_feeds(samples: Samples, expected: ModelSpec) -> Iterator[tuple[str, dict[str, Array]]]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.graph.prepare import canonical, with_opset
+from calibration.graph.opsets import with_opset
+from calibration.graph.prepare import canonical
 from calibration.graph.queries import constant
 from calibration.precision.retype import retype
 from calibration.precision.rules import Target, float_nodes

@@ -10,7 +10,7 @@ import numpy as np
 from calibration.samples.base import LABEL_PREFIX, Array, Sample, Samples, inputs_of
 from calibration.samples.findings import Finding, SamplesRefusedError
 from exporters.errors import did_you_mean
-from exporters.modelfile import InputSpec, ModelSpec
+from exporters.modelfile import ANY_SHAPE, InputSpec, ModelSpec
 
 USUAL = 16
 """Fewer samples are noted."""
@@ -99,6 +99,8 @@ def _require_form(value: Array, item: InputSpec, name: str) -> None:
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    if wanted == ANY_SHAPE:
+        return True
     return len(shape) == len(wanted) and all(
         isinstance(size, str) or size == found for size, found in zip(wanted, shape, strict=True)
     )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from calibration.graph.queries import WEIGHTED, Weighted, constant, epilogue_of, weighted
+from calibration.graph.queries import (
+    RECURRENT,
+    STANDARD_DOMAINS,
+    Weighted,
+    constant,
+    epilogue_of,
+    inner_nodes,
+    is_weighted_type,
+    weighted,
+)
 from calibration.qdq.placement import LeftFloat
 
 if TYPE_CHECKING:
@@ -13,6 +22,19 @@ if TYPE_CHECKING:
 
 FREE = frozenset({"Constant", "Identity", "Shape", "Size"})
 """Operators that compute nothing worth a line in a report."""
+
+_RECURRENT = "recurrent weights have no Q/DQ form that runtimes fuse"
+_WITHOUT_INTEGER_FORM = {
+    "BatchNormalization": "normalises in float: no weighted node before it takes it in",
+    "DeformConv": "has no Q/DQ form that runtimes fuse",
+    "Einsum": "has no Q/DQ form that runtimes fuse: MatMul would",
+    "Gather": "looks values up, in the type they have",
+    "GroupNormalization": "normalises in float",
+    "InstanceNormalization": "normalises in float",
+    "LayerNormalization": "normalises in float",
+    **dict.fromkeys(RECURRENT, _RECURRENT),
+}
+"""Operators with parameters of their own that no policy quantizes."""
 
 
 def pick_weighted(
@@ -24,7 +46,7 @@ def pick_weighted(
     chosen: dict[ir.Node, Weighted] = {}
     reasons: dict[ir.Node, str] = {}
     for node in graph:
-        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
+        if not is_weighted_type(node):
             continue
         described = weighted(node)
         if node.name in kept:
@@ -45,15 +67,31 @@ def account(
     integer: set[ir.Node],
     why_not: Callable[[ir.Node], str],
 ) -> list[LeftFloat]:
-    """One line for every computing node outside ``integer``, in graph order."""
+    """One line for every computing node outside ``integer``, in graph order.
+
+    Weighted nodes in bodies of control flow come last.
+    """
     fused = {epilogue_of(node) for node in integer}
     left = []
     for node in graph:
         if node in integer or node in fused or node.op_type in FREE or _is_folded(node):
             continue
-        reason = reasons.get(node) or kept.get(node.name or "") or why_not(node)
+        reason = reasons.get(node) or kept.get(node.name or "") or _general(node) or why_not(node)
         left.append(LeftFloat(node.name or "", node.op_type, reason))
+    for node, owner in inner_nodes(graph):
+        if is_weighted_type(node) or node.op_type in RECURRENT:
+            reason = f"in a body of {owner.op_type} {owner.name!r}, where no Q/DQ are placed"
+            left.append(LeftFloat(node.name or "", node.op_type, reason))
     return left
+
+
+def _general(node: ir.Node) -> str | None:
+    """A reason that holds for every runtime."""
+    if node.domain not in STANDARD_DOMAINS:
+        return f"{node.domain}::{node.op_type} is no standard operator"
+    if any(attr.type.name in ("GRAPH", "GRAPHS") for attr in node.attributes.values()):
+        return "control flow stays float, with all that is in its bodies"
+    return _WITHOUT_INTEGER_FORM.get(node.op_type)
 
 
 def _is_folded(node: ir.Node) -> bool:

@@ -1,0 +1,59 @@
+"""Raising a file to the opset that a stage needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporters.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx
+
+MIN_OPSET = 13  # DequantizeLinear has an axis since then
+RAISED_OPSET = 17  # what an older file is raised to: the safest across TensorRT 8.6 to 11
+
+_IR_VERSIONS = ((21, 10), (19, 9), (15, 8))
+"""First opset to the IR version that its release came with."""
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Of the default domain; 1 where the file does not say."""
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def with_opset(
+    proto: onnx.ModelProto, minimum: int, wanted: int, name: str = "the model"
+) -> onnx.ModelProto:
+    """``proto`` itself if its default opset is at least ``minimum``, else raised to ``wanted``.
+
+    Raises:
+        UserError: ONNX's converter knows no way for one of the operators.
+    """
+    import onnx
+    from onnx import version_converter
+
+    from exporters.external import MESSAGE_LIMIT_BYTES, payload_bytes
+
+    opset = opset_of(proto)
+    if opset >= minimum:
+        return proto
+    why = "ONNX's converter takes no model above 2 GB"
+    if payload_bytes(proto) <= MESSAGE_LIMIT_BYTES:
+        try:
+            converted = version_converter.convert_version(proto, wanted)
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+            why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        else:
+            if not converted.metadata_props:  # older converters drop the self-description
+                converted.metadata_props.extend(proto.metadata_props)
+            converted.ir_version = max(converted.ir_version, ir_version_for(wanted))
+            return converted
+    raise UserError(
+        f"{name} has opset {opset} and cannot be raised to {wanted}: {why}",
+        fix=f"Export it with opset {wanted} or later",
+    )
+
+
+def ir_version_for(opset: int) -> int:
+    """The least IR version that a file of ``opset`` should say it has."""
+    return next((version for first, version in _IR_VERSIONS if opset >= first), 7)
