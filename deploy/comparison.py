@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deploy.boundaries import LayerComparison, LayerError
 from deploy.console import plain
+from deploy.metrics.gathering import SampleAgreement
 from deploy.metrics.outputs import Parts
-from deploy.verdict import Check, Verdict, judge
+from deploy.metrics.paired import PairedInterval
+from deploy.metrics.pooled import PairedMetric
+from deploy.verdict import Check, Verdict, judge, judge_interval
 
-COMPARISON_SCHEMA = "edgeport.comparison/1"
+COMPARISON_SCHEMA = "edgeport.comparison/2"
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a candidate must reach; None leaves a value unjudged.
+    """What a candidate must reach, beyond doubt: see ``deploy.verdict``. None is not judged.
 
     Attributes:
         min_agreement: share of equal labels, 0 to 1, of the worst output that has labels.
@@ -31,29 +34,6 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class SampleAgreement:
-    """Metrics of one sample: output name to metric name to value."""
-
-    name: str
-    outputs: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class MetricPair:
-    """The task metric of both models over the samples that have ground truth."""
-
-    name: str
-    unit: str
-    reference: float
-    candidate: float
-    samples: int
-
-    @property
-    def loss(self) -> float:
-        return self.reference - self.candidate
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A candidate against a reference on the same samples.
 
@@ -61,7 +41,8 @@ class Comparison:
         reference, candidate: file names.
         outputs: metrics over all samples, output name to metric name to value.
         parts: the same by class and by height slice, where an output has them.
-        metric: None where no ground truth fits or nobody asked.
+        paired: metrics with intervals and what every sample says; those of the task first, which
+            there are none of where no ground truth fits and nobody asked.
         weights: where the model's weights come from; random ones make every number provisional.
         notes: what a reader should know, for example why there is no mIoU.
     """
@@ -71,11 +52,20 @@ class Comparison:
     samples: tuple[SampleAgreement, ...]
     outputs: Mapping[str, Mapping[str, float]]
     parts: Mapping[str, Parts]
-    metric: MetricPair | None
+    paired: tuple[PairedMetric, ...]
     layers: LayerComparison | None
     verdict: Verdict
     weights: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def task_metrics(self) -> tuple[PairedMetric, ...]:
+        return tuple(metric for metric in self.paired if metric.is_task_metric)
+
+    @property
+    def metric(self) -> PairedMetric | None:
+        """The task's, or the first of those that a user's metric gave."""
+        return next(iter(self.task_metrics), None)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -86,14 +76,14 @@ class Comparison:
             for output, metrics in self.outputs.items()
             for metric, value in metrics.items()
         }
-        if self.metric is not None:
-            flat[f"{self.metric.name}_reference"] = self.metric.reference
-            flat[f"{self.metric.name}_candidate"] = self.metric.candidate
-            flat[f"{self.metric.name}_loss"] = self.metric.loss
+        for metric in self.task_metrics:
+            flat[f"{metric.name}_reference"] = metric.candidate + metric.loss
+            flat[f"{metric.name}_candidate"] = metric.candidate
+            flat[f"{metric.name}_loss"] = metric.loss
         return flat
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, schema ``edgeport.comparison/1``; values that are not finite are null."""
+        """Everything, schema ``edgeport.comparison/2``; values that are not finite are null."""
         value: dict[str, Any] = plain(
             {
                 "schema": COMPARISON_SCHEMA,
@@ -103,6 +93,7 @@ class Comparison:
                 "verdict": self.verdict.to_json(),
                 "summary": self.summary,
                 "samples": self.samples,
+                "paired": [_paired(metric) for metric in self.paired],
                 "parts": self.parts,
                 "layers": None if self.layers is None else self._layers(),
                 "kernels": None if self.layers is None else self._kernels(self.layers),
@@ -120,6 +111,7 @@ class Comparison:
                 "candidate": self.candidate,
                 "samples": self.samples,
                 "summary": self.summary,
+                "paired": [_paired(metric) for metric in self.paired],
                 "per_class": self._per_class(),
                 "layers": None if self.layers is None else self._layers(),
             }
@@ -149,6 +141,26 @@ class Comparison:
         }
 
 
+def _paired(metric: PairedMetric) -> dict[str, Any]:
+    interval = metric.interval
+    return {
+        "name": metric.name,
+        "output": metric.output,
+        "unit": metric.unit,
+        "reference": metric.reference,
+        "candidate": metric.candidate,
+        "interval": None
+        if interval is None
+        else {key: value for key, value in asdict(interval).items() if key != "deviation"},
+        "values": [
+            {"sample": name, "value": value}
+            for name, value in zip(metric.sample_names, metric.values, strict=True)
+        ],
+        "why_not": metric.why_not,
+        "note": metric.note,
+    }
+
+
 def _layer(layer: LayerError) -> dict[str, Any]:
     return {
         "tensor": layer.tensor,
@@ -163,21 +175,20 @@ def _layer(layer: LayerError) -> dict[str, Any]:
 def judge_comparison(
     thresholds: Thresholds,
     outputs: Mapping[str, Mapping[str, float]],
-    metric: MetricPair | None,
+    paired: Sequence[PairedMetric],
     layers: LayerComparison | None,
 ) -> Verdict:
     """All checks of a comparison; that no value turned NaN or infinite is always one of them."""
     broken = sum(values.get("mismatched", 0.0) for values in outputs.values())
     checks = [judge("values that are not finite", broken, "<=", 0)]
     if thresholds.min_agreement is not None:
-        checks.append(
-            _worst("agreement", outputs, thresholds.min_agreement, "no output has labels")
-        )
+        absent = "no output has labels"
+        checks.append(_worst("agreement", outputs, paired, thresholds.min_agreement, absent))
     if thresholds.min_sqnr_db is not None:
-        note = "no float output to take it from; export with --logits"
-        checks.append(_worst("sqnr_db", outputs, thresholds.min_sqnr_db, note, "dB"))
+        absent = "no float output to take it from; export with --logits"
+        checks.append(_worst("sqnr_db", outputs, paired, thresholds.min_sqnr_db, absent))
     if thresholds.max_metric_loss is not None:
-        checks.append(_metric_loss(metric, thresholds.max_metric_loss))
+        checks.extend(_metric_losses(paired, thresholds.max_metric_loss))
     if layers is not None and layers.integer_kernels:
         name = "integer kernels lost by looking inside"
         checks.append(judge(name, layers.kernels_lost, "<=", 0))
@@ -187,18 +198,51 @@ def judge_comparison(
 def _worst(
     metric: str,
     outputs: Mapping[str, Mapping[str, float]],
+    paired: Sequence[PairedMetric],
     threshold: float,
     absent: str,
-    unit: str = "",
 ) -> Check:
-    values = [values[metric] for values in outputs.values() if metric in values]
-    # NaN is not smaller than anything: look for it before min could step over it
-    worst = math.nan if any(math.isnan(value) for value in values) else min(values, default=None)
-    name = {"sqnr_db": "SQNR", "agreement": "label agreement"}[metric]
-    return judge(name, worst, ">=", threshold, unit=unit, note="" if values else absent)
+    """The check of the output with the lowest value; NaN is the lowest of all."""
+    name, unit = {"sqnr_db": ("SQNR", "dB"), "agreement": ("label agreement", "")}[metric]
+    values = {output: found[metric] for output, found in outputs.items() if metric in found}
+    if not values:
+        return judge(name, None, ">=", threshold, unit=unit, note=absent)
+    output = min(values, key=lambda key: -math.inf if math.isnan(values[key]) else values[key])
+    found = next((m for m in paired if (m.output, m.name) == (output, metric)), None)
+    if found is None or math.isinf(found.candidate):
+        return judge(name, values[output], ">=", threshold, unit=unit)
+    if found.interval is None:
+        return judge(name, None, ">=", threshold, unit=unit, note=_no_interval(found))
+    interval = _moved(found.interval, found.reference or 0.0)
+    return judge_interval(name, found.candidate, interval, ">=", threshold, unit=unit)
 
 
-def _metric_loss(metric: MetricPair | None, threshold: float) -> Check:
-    if metric is None:
-        return judge("metric loss", None, "<=", threshold, note="no sample has ground truth")
-    return judge(f"{metric.name} loss", metric.loss, "<=", threshold, unit=metric.unit)
+def _metric_losses(paired: Sequence[PairedMetric], threshold: float) -> list[Check]:
+    metrics = [metric for metric in paired if metric.is_task_metric]
+    if not metrics:
+        absent = "no sample has ground truth"
+        return [judge("metric loss", None, "<=", threshold, note=absent)]
+    checks = []
+    for metric in metrics:
+        name = f"{metric.name} loss"
+        if metric.interval is None or math.isnan(metric.loss):
+            note = _no_interval(metric)
+            checks.append(judge(name, None, "<=", threshold, unit=metric.unit, note=note))
+            continue
+        difference = metric.interval
+        loss = replace(
+            difference, value=-difference.value, low=-difference.high, high=-difference.low
+        )
+        checks.append(judge_interval(name, metric.loss, loss, "<=", threshold, unit=metric.unit))
+    return checks
+
+
+def _no_interval(metric: PairedMetric) -> str:
+    value = "" if math.isnan(metric.candidate) else f"{metric.candidate:.4g} was measured, but "
+    return f"{value}{metric.why_not or 'nothing was measured'}"
+
+
+def _moved(interval: PairedInterval, by: float) -> PairedInterval:
+    return replace(
+        interval, value=interval.value + by, low=interval.low + by, high=interval.high + by
+    )

@@ -14,7 +14,7 @@ from exporters.modelfile import canonical_json
 
 JSON = dict[str, Any]
 
-REPORT_SCHEMA = "edgeport.report/1"
+REPORT_SCHEMA = "edgeport.report/2"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Checks against thresholds, and what they add up to: pass, fail or no evidence (= fail).
 
 A value that could not be measured never passes: a check without a value has ``ok`` None and the
-verdict is then "no evidence", which ends in the same exit code as "fail".
+verdict is then "no evidence", which ends in the same exit code as "fail". So it is with a threshold
+that these samples cannot decide: it is met where the value's whole interval lies on the good side,
+missed where all of it lies on the bad one, and between the two there is no evidence.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.console import plain
+from deploy.metrics.paired import PairedInterval
 from exporters.errors import EXIT_OK, EXIT_VERDICT_FAIL
 
 Comparator = Literal[">=", "<="]
@@ -24,6 +27,7 @@ class Check:
 
     Attributes:
         ok: None where there was nothing to judge; ``note`` then says why.
+        low, high: of the value's interval, where it has one.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Check:
     unit: str = ""
     ok: bool | None = None
     note: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
         if self.ok is None:
@@ -41,6 +47,8 @@ class Check:
         unit = f" {self.unit}" if self.unit else ""
         known = self.value is not None and math.isfinite(self.value)  # JSON has no infinity
         value = f"{self.value:.4g}" if known else f"({self.note})"
+        if known and self.low is not None and self.high is not None:
+            value += f" [{self.low:.4g}, {self.high:.4g}]"
         return f"{self.name} {value} {self.comparison} {self.threshold:g}{unit}: {word}"
 
 
@@ -82,6 +90,39 @@ def judge(
     if math.isinf(value):
         note = note or ("an exact copy" if value > 0 else "nothing of the signal is left")
     return Check(name, value, threshold, comparison, unit, ok, note)
+
+
+def judge_interval(
+    name: str,
+    value: float,
+    interval: PairedInterval,
+    comparison: Comparator,
+    threshold: float,
+    *,
+    unit: str = "",
+) -> Check:
+    """Check a value by its interval: no evidence where the threshold lies inside of it.
+
+    Args:
+        value: over the whole set.
+        interval: of the same quantity.
+    """
+    low, high = interval.low, interval.high
+    good, bad = (low, high) if comparison == ">=" else (-high, -low)
+    line = threshold if comparison == ">=" else -threshold
+    ok = True if good >= line else False if bad < line else None
+    note = "" if ok is not None else _undecided(value, interval, threshold, unit)
+    return Check(name, value, threshold, comparison, unit, ok, note, low, high)
+
+
+def _undecided(value: float, interval: PairedInterval, threshold: float, unit: str) -> str:
+    needed = interval.samples_to_decide(threshold)
+    tail = f" {unit}" if unit else ""
+    more = f"about {needed:,} samples would" if needed else "no number of samples would"
+    return (
+        f"{interval.samples} samples say {value:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+        f"{tail}, which cannot decide {threshold:g}{tail}; {more}"
+    )
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:

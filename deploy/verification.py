@@ -2,32 +2,25 @@
 
 Both files see the same samples, one at a time, and every output is compared as what the model file
 says it is: labels by agreement, floats by SQNR and cosine, occupancy by mIoU where the samples
-carry ground truth. What could not be measured never counts as passed.
+carry ground truth. Every value has an interval, and says what loss this many samples could show.
+What could not be measured, or not be decided, never counts as passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from calibration.samples import open_samples
-from calibration.samples.base import Array, Samples, inputs_of, labels_of
+from calibration.samples.base import Array, Samples, inputs_of
 from deploy.boundaries import compare_layers
-from deploy.comparison import (
-    Comparison,
-    MetricPair,
-    SampleAgreement,
-    Thresholds,
-    judge_comparison,
-)
-from deploy.metrics.outputs import OutputComparison, compare_output
-from deploy.metrics.task import Metric, default_metric, find_metric, has_ground_truth
+from deploy.comparison import Comparison, Thresholds, judge_comparison
+from deploy.metrics.gathering import Gathering
 from deploy.sessions import open_session, spec_of
 from exporters.errors import UserError
-from exporters.modelfile import ModelSpec, OutputSpec
+from exporters.modelfile import ModelSpec
 from runtimes.base import Progress, Session
 from runtimes.feeds import check_feeds
 
@@ -54,7 +47,7 @@ def verify(
         reference: model file or engine that is taken as right.
         candidate: model file or engine to judge.
         samples: what ``open_samples`` takes, or an open sample set.
-        metric: ``miou``, ``module:function`` or ``module:Class`` (see ``deploy.metrics.task``);
+        metric: ``miou``, ``module:function`` or ``module:Class`` (see ``deploy.metrics.own``);
             None takes the task's own where the samples have fitting ground truth.
         thresholds: what the candidate must reach.
         layers: compare at the quantization boundaries too; both files must be ONNX.
@@ -71,7 +64,7 @@ def verify(
     opened = open_samples(samples, spec) if isinstance(samples, (str, Path)) else samples
     if len(opened) == 0:
         raise UserError("there are no samples to verify on", fix="Name others with --samples")
-    run = _Run(spec, metric)
+    run = Gathering(spec, metric)
     with (
         open_session(reference, threads=threads) as reference_session,
         open_session(candidate, threads=threads) as candidate_session,
@@ -80,7 +73,7 @@ def verify(
         for index, (name, sample) in enumerate(zip(opened.names, opened, strict=True)):
             feeds = _checked(name, inputs_of(sample), reference_session)
             outputs = reference_session.run(feeds), candidate_session.run(feeds)
-            run.add(name, *outputs, labels_of(sample))
+            run.add(name, *outputs, sample)
             if progress is not None:
                 progress("samples", index + 1, len(opened))
     emulated = _is_emulated(candidate_spec)
@@ -89,20 +82,18 @@ def verify(
         inside = compare_layers(
             reference, candidate, opened, emulate=emulated, threads=threads, progress=progress
         )
-    overall = {name: comparison.metrics() for name, comparison in run.outputs.items()}
-    pair = run.metric_pair()
-    emulated = _is_emulated(candidate_spec)
+    overall, paired = run.outputs, run.paired()
     return Comparison(
         reference=reference.name,
         candidate=candidate.name,
         samples=tuple(run.samples),
         outputs=overall,
-        parts={name: comparison.parts() for name, comparison in run.outputs.items()},
-        metric=pair,
+        parts=run.parts,
+        paired=paired,
         layers=inside,
-        verdict=judge_comparison(thresholds or Thresholds(), overall, pair, inside),
+        verdict=judge_comparison(thresholds or Thresholds(), overall, paired, inside),
         weights=str(spec.weights) if spec is not None else "",
-        notes=(*run.notes(), *([_EMULATED] if emulated else [])),
+        notes=(*_notes(run, spec), *([_EMULATED] if emulated else [])),
     )
 
 
@@ -127,84 +118,16 @@ def _checked(name: str, feeds: Mapping[str, Array], session: Session) -> Mapping
     return feeds
 
 
-@dataclass
-class _Run:
-    """What is gathered while the samples go by."""
-
-    spec: ModelSpec | None
-    metric: str | None
-    outputs: dict[str, OutputComparison] = field(default_factory=dict)
-    samples: list[SampleAgreement] = field(default_factory=list)
-    judged: int = 0
-    _declared: dict[str, OutputSpec] = field(default_factory=dict)
-    _metrics: tuple[Metric, Metric] | None = None
-
-    def __post_init__(self) -> None:
-        name = self.metric or default_metric(self.spec)
-        if name is not None:
-            make = find_metric(name, self.spec)
-            self._metrics = make(), make()
-
-    def declare_outputs(self, reference: Session, candidate: Session) -> None:
-        """Take the outputs from the model file; from the session for an ONNX from elsewhere."""
-        names = [output.name for output in reference.outputs]
-        other = [output.name for output in candidate.outputs]
-        if sorted(names) != sorted(other):
-            raise UserError(
-                f"the reference has outputs {names}, the candidate {other}",
-                fix="Compare two files of the same variant and the same output (--logits or not)",
-            )
-        described = {o.name: o for o in self.spec.outputs} if self.spec is not None else {}
-        for output in reference.outputs:
-            self._declared[output.name] = described.get(output.name) or OutputSpec(
-                output.name, output.dtype, output.shape
-            )
-            self.outputs[output.name] = self._new(output.name)
-
-    def _new(self, output: str) -> OutputComparison:
-        return compare_output(self._declared[output], self.spec.classes if self.spec else ())
-
-    def add(
-        self,
-        name: str,
-        reference: Mapping[str, Array],
-        candidate: Mapping[str, Array],
-        labels: Mapping[str, Array],
-    ) -> None:
-        metrics = {}
-        for output, overall in self.outputs.items():
-            alone = self._new(output)
-            for comparison in (alone, overall):
-                comparison.update(reference[output], candidate[output])
-            metrics[output] = alone.metrics()
-        self.samples.append(SampleAgreement(name, metrics))
-        if self._metrics is not None and (self.metric or has_ground_truth(labels, self.spec)):
-            self.judged += 1
-            self._metrics[0].update(reference, labels)
-            self._metrics[1].update(candidate, labels)
-
-    def metric_pair(self) -> MetricPair | None:
-        if self._metrics is None or self.judged == 0:
-            return None
-        ours, theirs = self._metrics
-        return MetricPair(
-            name=self.metric or default_metric(self.spec) or "",
-            unit=ours.unit,
-            reference=ours.value(),
-            candidate=theirs.value(),
-            samples=self.judged,
+def _notes(run: Gathering, spec: ModelSpec | None) -> list[str]:
+    notes = []
+    if spec is not None and spec.weights.kind == "random":
+        notes.append(
+            f"{spec.weights}: the numbers say how well the candidate follows "
+            "the reference, nothing about how good the network is"
         )
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.spec is not None and self.spec.weights.kind == "random":
-            notes.append(
-                f"{self.spec.weights}: the numbers say how well the candidate follows "
-                "the reference, nothing about how good the network is"
-            )
-        if self._metrics is not None and self.judged < len(self.samples):
-            notes.append(
-                f"{self.judged} of {len(self.samples)} samples have ground truth for this "
-                f"grid; {'no metric' if not self.judged else 'the metric is over these'}"
-            )
-        return notes
+    if run.metric_name and run.judged < len(run.samples):
+        notes.append(
+            f"{run.judged} of {len(run.samples)} samples have ground truth for this "
+            f"grid; {'no metric' if not run.judged else 'the metric is over these'}"
+        )
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from deploy.comparison import Comparison, Thresholds
 from deploy.console import Output
+from deploy.metrics.pooled import PairedMetric
 
 _SHOWN_LAYERS = 12
 
@@ -58,8 +60,15 @@ def command(
 
         edgeport verify m0.onnx m0.int8.onnx --samples synthetic:2 --layers
 
-    Exit code 0 when every threshold is met, 1 when one is missed or could not be measured. Without
+    Exit code 0 when every threshold is met, 1 when one is missed, could not be measured, or cannot
+    be decided by this many samples: the whole 95 % interval has to lie on the good side. Without
     thresholds only the number of values that turned NaN or infinite is judged.
+
+    A metric of your own is a function in a module beside you: metric(outputs, sample), scored on
+    both models, or metric(reference_outputs, candidate_outputs, sample). Ground truth is in sample
+    under label.NAME; return a number of which higher is better, or a dict of them:
+
+        edgeport verify m.onnx m.int8.onnx --samples DIR --metric mine:f1 --max-metric-loss 0.01
 
     Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
     quantize leaves them. An engine is run only where its device is.
@@ -96,19 +105,49 @@ def _show(out: Output, comparison: Comparison) -> None:
     ]
     title = f"{comparison.candidate} against {comparison.reference}"
     out.table(title, ["sample", "output", *names], rows)
+    _show_paired(out, comparison)
     _show_classes(out, comparison)
     _show_layers(out, comparison)
-    if comparison.metric is not None:
-        pair = comparison.metric
-        out.say(
-            f"{pair.name}: {pair.reference:.2f} {pair.unit} reference, {pair.candidate:.2f} "
-            f"{pair.unit} candidate, over {pair.samples} samples with ground truth"
-        )
     for note in comparison.notes:
         out.say(f"note: {note}")
     for check in comparison.verdict.checks:
         out.say(str(check))
     out.say(f"verdict: {comparison.verdict.status}")
+
+
+def _show_paired(out: Output, comparison: Comparison) -> None:
+    if not comparison.paired:
+        return
+    columns = ["metric", "unit", "reference", "candidate", "95 % interval", "these samples show"]
+    rows = [
+        [
+            f"{metric.output} {metric.name}".strip(),
+            metric.unit,
+            metric.reference,
+            metric.candidate,
+            _interval(metric),
+            _detectable(metric),
+        ]
+        for metric in comparison.paired
+    ]
+    out.table("Over all samples, each compared with itself", columns, rows)
+
+
+def _interval(metric: PairedMetric) -> str:
+    interval = metric.interval
+    if interval is None:
+        return f"none: {metric.why_not}"
+    what = "" if metric.reference is None else "difference "
+    return f"{what}{interval.low:.4g} to {interval.high:.4g} ({interval.method})"
+
+
+def _detectable(metric: PairedMetric) -> str:
+    interval = metric.interval
+    if interval is None:
+        return ""
+    if math.isnan(interval.detectable):
+        return "all are alike"
+    return f"a loss of {interval.detectable:.2g} or more"
 
 
 def _show_classes(out: Output, comparison: Comparison) -> None:

@@ -65,6 +65,14 @@ class OccupancyMIoU:
 
     def value(self) -> float:
         """The mean over occupied classes in percent; NaN where none of them was seen."""
-        occupied = np.delete(self.iou, self.free)
-        seen = occupied[~np.isnan(occupied)]
-        return float(seen.mean()) if seen.size else float("nan")
+        return float(mean_iou(self.confusion.counts, self.free))
+
+
+def mean_iou(counts: NDArray[Any], free: int) -> NDArray[np.float64]:
+    """Of confusion matrices ``[..., classes, classes]`` the mIoU in percent; NaN as above."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
+    hits, union = (np.delete(part, free, axis=-1) for part in (hits, union))
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=union != 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(100 * iou.sum(axis=-1) / (union != 0).sum(axis=-1))

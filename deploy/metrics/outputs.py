@@ -41,6 +41,13 @@ class OutputComparison(Protocol):
         """Over everything seen; higher is better for ``agreement…``, ``sqnr_db`` and ``cosine``."""
         ...
 
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        """What ``metrics`` is computed from, where it adds up over samples.
+
+        ``deploy.metrics.pooled`` has the table.
+        """
+        ...
+
     def parts(self) -> Parts:
         """The same by class and by height slice, where the output has them."""
         ...
@@ -90,6 +97,10 @@ class TensorComparison:
             "mismatched": error.mismatched,
         }
 
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        signal, other, dot, noise = (float(value) for value in self._error.sums)
+        return {"sqnr_db": (signal, noise), "cosine": (dot, signal, other)}
+
     def parts(self) -> Parts:
         if not self._part_names:
             return {}
@@ -115,6 +126,9 @@ class DiscreteComparison:
     def metrics(self) -> Metrics:
         return {"agreement": self._equal / self._size if self._size else float("nan")}
 
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        return {"agreement": (self._equal, self._size)}
+
     def parts(self) -> Parts:
         return {}
 
@@ -137,16 +151,18 @@ class LabelComparison:
             self._slices.update(reference, candidate)
 
     def metrics(self) -> Metrics:
-        values = {"agreement": self.confusion.agreement}
-        if self._free is not None:
-            values["agreement_occupied"] = self._agreement_occupied(int(self._free))
-        return values
+        return {
+            name: equal / total if total else float("nan")
+            for name, (equal, total) in self.rows().items()
+        }
 
-    def _agreement_occupied(self, free: int) -> float:
-        counts = self.confusion.counts
-        both_free = int(counts[free, free])
-        occupied = self.confusion.total - both_free
-        return (int(np.trace(counts)) - both_free) / occupied if occupied else float("nan")
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        equal, total = int(np.trace(self.confusion.counts)), self.confusion.total
+        rows: dict[str, tuple[float, ...]] = {"agreement": (equal, total)}
+        if self._free is not None:
+            both_free = int(self.confusion.counts[int(self._free), int(self._free)])
+            rows["agreement_occupied"] = (equal - both_free, total - both_free)
+        return rows
 
     def parts(self) -> Parts:
         matrix = self.confusion
@@ -180,6 +196,9 @@ class LogitComparison:
 
     def metrics(self) -> Metrics:
         return {**self._labels.metrics(), **self._tensor.metrics()}
+
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        return {**self._labels.rows(), **self._tensor.rows()}
 
     def parts(self) -> Parts:
         labels, tensor = self._labels.parts(), self._tensor.parts()

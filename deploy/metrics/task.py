@@ -1,51 +1,52 @@
-"""The number that a task is judged by, and how a user names an own one.
+"""The number that a task is judged by: occupancy mIoU, or what a user names.
 
-A metric is made anew for each model, sees each sample's outputs and ground truth once, and gives
-one number of which higher is better:
-
-    class Recall:
-        unit = "%"
-        def update(self, outputs, labels): ...
-        def value(self): return 100.0 * self.hits / self.objects
-
-``--metric mymodule:Recall`` names it. A plain function ``f(outputs, labels) -> float`` does too;
-its values are averaged over the samples.
+A task metric looks at one sample at a time and gives, for either model, a row of numbers that add
+up over samples; the value of a set is a function of the sums. So memory holds one row a sample, and
+`deploy.metrics.paired` can ask what other sets would have given. `deploy.metrics.own` has the forms
+of a user's metric.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.metrics.occupancy import MASK_CAMERA, SEMANTICS, OccupancyMIoU
+from calibration.samples.base import labels_of
+from deploy.metrics.occupancy import MASK_CAMERA, SEMANTICS, OccupancyMIoU, mean_iou
+from deploy.metrics.own import OwnMetric, load_metric
+from deploy.metrics.paired import Float, mean
 from exporters.errors import UserError, did_you_mean
 from exporters.modelfile import ModelSpec, OutputSpec
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
+Rows = dict[str, tuple[Float, Float]]
+"""By the name of a number: the reference's row and the candidate's."""
 
 
-class Metric(Protocol):
-    """One number for a model on a sample set; higher is better."""
+class TaskMetric(Protocol):
+    """Numbers of which higher is better."""
 
     @property
     def unit(self) -> str: ...
 
-    def update(self, outputs: Arrays, labels: Arrays) -> None: ...
+    def rows(
+        self, reference: Arrays, candidate: Arrays, sample: Arrays, sample_name: str = ""
+    ) -> Rows:
+        """What one sample adds; empty where it has nothing to judge.
 
-    def value(self) -> float:
-        """NaN where nothing was seen to judge."""
+        Args:
+            reference, candidate: outputs of either model by name.
+            sample: inputs, and ground truth under keys with the prefix ``label.``.
+        """
         ...
 
-
-MakeMetric = Callable[[], Metric]
+    def value(self, sums: Float) -> Float:
+        """Of sums ``[..., k]`` of either model's rows; NaN where nothing was seen to judge."""
+        ...
 
 
 class OutputMIoU:
@@ -55,42 +56,70 @@ class OutputMIoU:
 
     def __init__(self, output: OutputSpec, classes: int) -> None:
         self._output = output
-        self._miou = OccupancyMIoU(classes, output.details.get("free_class"))
+        self._classes = classes
+        self._free = output.details.get("free_class", classes - 1)
 
-    def update(self, outputs: Arrays, labels: Arrays) -> None:
+    def rows(
+        self,
+        reference: Arrays,
+        candidate: Arrays,
+        sample: Arrays,
+        sample_name: str = "",  # noqa: ARG002
+    ) -> Rows:
+        labels = labels_of(sample)
+        return {"miou": (self._counts(reference, labels), self._counts(candidate, labels))}
+
+    def _counts(self, outputs: Arrays, labels: Arrays) -> Float:
         prediction = outputs[self._output.name]
         if self._output.semantics.endswith("logits"):
             prediction = prediction.argmax(axis=-1)
-        self._miou.update(prediction, labels)
+        alone = OccupancyMIoU(self._classes, self._free)
+        alone.update(prediction, labels)
+        return alone.confusion.counts.ravel().astype(np.float64)
 
-    def value(self) -> float:
-        return self._miou.value()
-
-
-class SampleMean:
-    """A function of one sample, averaged."""
-
-    unit = ""
-
-    def __init__(self, function: Callable[[Arrays, Arrays], float]) -> None:
-        self._function = function
-        self._values: list[float] = []
-
-    def update(self, outputs: Arrays, labels: Arrays) -> None:
-        self._values.append(float(self._function(outputs, labels)))
-
-    def value(self) -> float:
-        return float(np.mean(self._values)) if self._values else float("nan")
+    def value(self, sums: Float) -> Float:
+        return mean_iou(sums.reshape(*sums.shape[:-1], self._classes, self._classes), self._free)
 
 
-def find_metric(name: str, spec: ModelSpec | None) -> MakeMetric:
-    """The metric called ``name``, or the class or function at ``module:attribute``.
+class OwnTaskMetric:
+    """A user's metric, averaged over the samples."""
+
+    def __init__(self, own: OwnMetric) -> None:
+        self._own = own
+        self.unit = own.unit
+
+    def rows(
+        self, reference: Arrays, candidate: Arrays, sample: Arrays, sample_name: str = ""
+    ) -> Rows:
+        ours = self._own.of_reference(reference, sample, sample_name)
+        theirs = self._own.of_candidate(reference, candidate, sample, sample_name)
+        if self._own.form == "set":  # one of the two may find nothing to judge
+            ours, theirs = ({k: s[k] for k in ours.keys() & theirs.keys()} for s in (ours, theirs))
+        if ours.keys() != theirs.keys():
+            raise UserError(
+                f"--metric {self._own.name} gave {sorted(ours)} for the reference and "
+                f"{sorted(theirs)} for the candidate on sample {sample_name!r}",
+                fix="Return the same names for both",
+            )
+        return {key: (np.array([ours[key], 1.0]), np.array([theirs[key], 1.0])) for key in ours}
+
+    def value(self, sums: Float) -> Float:
+        return mean(sums)
+
+    def whole_set(self) -> tuple[Any, Any] | None:
+        """Two fresh instances of a class, which sees the whole set; None for a function."""
+        target = self._own.target
+        return (target(), target()) if self._own.form == "set" else None
+
+
+def find_metric(name: str, spec: ModelSpec | None) -> TaskMetric:
+    """The metric called ``name``, or the function or class at ``module:attribute``.
 
     Raises:
         UserError: no such metric, module or attribute, or the model has no output it could judge.
     """
     if ":" in name:
-        return _own_metric(name)
+        return OwnTaskMetric(load_metric(name))
     if name not in BUILT_IN:
         raise UserError(
             f"unknown metric {name!r}", fix=did_you_mean(name, [*BUILT_IN, "module:function"])
@@ -98,17 +127,17 @@ def find_metric(name: str, spec: ModelSpec | None) -> MakeMetric:
     return BUILT_IN[name](spec)
 
 
-def _miou(spec: ModelSpec | None) -> MakeMetric:
+def _miou(spec: ModelSpec | None) -> TaskMetric:
     output = occupancy_output(spec)
     if output is None or spec is None:
         raise UserError(
             "the model file declares no occupancy output, which mIoU needs",
             fix="Export the model with edgeport, or name your own --metric module:function",
         )
-    return lambda: OutputMIoU(output, len(spec.classes))
+    return OutputMIoU(output, len(spec.classes))
 
 
-BUILT_IN: dict[str, Callable[[ModelSpec | None], MakeMetric]] = {"miou": _miou}
+BUILT_IN = {"miou": _miou}
 
 
 def default_metric(spec: ModelSpec | None) -> str | None:
@@ -129,27 +158,3 @@ def occupancy_output(spec: ModelSpec | None) -> OutputSpec | None:
         if output.semantics in ("occupancy-labels", "occupancy-logits"):
             return output
     return None
-
-
-def _own_metric(name: str) -> MakeMetric:
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # a user's module lies where the command is typed
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(
-            f"--metric {name}: cannot import {module_name!r}: {error}",
-            fix="Type the command in the folder that holds the module, or install it",
-        ) from error
-    finally:
-        sys.path.remove(here)
-    found: Any = getattr(module, attribute, None)
-    if not callable(found):
-        public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise UserError(
-            f"--metric {name}: {module_name!r} has no function or class {attribute!r}",
-            fix=did_you_mean(attribute, public),
-        )
-    is_class = inspect.isclass(found)  # asked apart: isinstance would make mypy forget Any
-    return found if is_class else lambda: SampleMean(found)

@@ -94,6 +94,11 @@ class ErrorAccumulator:
         self._sums[4] = np.maximum(self._sums[4], sums[4])
         self._counts += counts
 
+    @property
+    def sums(self) -> Floats:
+        """``[4]`` over everything seen: signal, candidate's energy, dot product, noise."""
+        return np.zeros(4) if self._sums is None else np.asarray(self._sums[:4].sum(axis=1))
+
     def result(self) -> TensorError:
         """The error over everything seen, all parts together."""
         if self._sums is None or self._counts is None:

@@ -1,4 +1,4 @@
-"""What ``report.json`` may say: the schema ``edgeport.report/1`` as typed, frozen models.
+"""What ``report.json`` may say: the schema ``edgeport.report/2`` as typed, frozen models.
 
 The page is drawn from this file alone, so it is read strictly: a key that is unknown or missing is
 an error that names its place, never something left off the page in silence. Sections that a run
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SCHEMA = "edgeport.report/1"
+SCHEMA = "edgeport.report/2"
 
 Scalar = float | int | bool | str | None
 Metrics = dict[str, Any]
@@ -53,6 +53,8 @@ class Check(_Part):
     unit: str = ""
     ok: bool | None = None
     note: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 class Verdict(_Part):
@@ -177,12 +179,46 @@ class Layer(_Part):
     max_abs: float | None = None
 
 
+class PairedInterval(_Part):
+    """Of candidate minus reference, or of the candidate where there is no reference."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    samples: int
+    detectable: float | None = None
+    method: str = ""
+
+
+class PairedValue(_Part):
+    """What one sample says; null where it has nothing to say."""
+
+    sample: str
+    value: float | None = None
+
+
+class Paired(_Part):
+    """One metric over the set; ``why_not`` says why it has no interval."""
+
+    name: str
+    output: str = ""
+    unit: str = ""
+    reference: float | None = None
+    candidate: float | None = None
+    interval: PairedInterval | None = None
+    values: list[PairedValue] = Field(default_factory=list)
+    why_not: str = ""
+    note: str = ""
+
+
 class Agreement(_Part):
     name: str
     reference: str
     candidate: str
     samples: list[AgreementSample] = Field(default_factory=list)
     summary: Metrics = Field(default_factory=dict)
+    paired: list[Paired] = Field(default_factory=list)
     per_class: list[ClassAgreement] | None = None
     layers: list[Layer] | None = None
 
@@ -230,7 +266,7 @@ class Scene(_Part):
 class Report(_Part):
     """A whole ``report.json``."""
 
-    schema_: Literal["edgeport.report/1"] = Field(alias="schema")
+    schema_: Literal["edgeport.report/2"] = Field(alias="schema")
     title: str
     created: str
     notes: list[str] = Field(default_factory=list)

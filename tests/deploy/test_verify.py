@@ -192,14 +192,19 @@ def test_miou_of_both_where_there_is_ground_truth(mini: Mini) -> None:
     assert comparison.metric.candidate == pytest.approx(values[1])
     assert comparison.summary["miou_loss"] == pytest.approx(values[0] - values[1])
     assert values[0] > values[1]
-    assert comparison.verdict.status == "fail"
+    single = next(v.values for v in comparison.paired if v.name == "miou")
+    assert len(single) == 2  # what each sample alone would say
+    # two samples have Student's interval with one degree of freedom: 12.7 standard errors
+    assert comparison.verdict.status == "no evidence"
+    assert comparison.verdict.exit_code == 1
+    assert "which cannot decide 0 %; about" in str(comparison.verdict.checks[-1])
 
 
 @pytest.mark.parametrize(
     ("thresholds", "status", "line"),
     [
         (Thresholds(), "pass", "values that are not finite 0 <= 0: ok"),
-        (Thresholds(min_agreement=0.1), "pass", ">= 0.1: ok"),
+        (Thresholds(min_agreement=0.1), "pass", "] >= 0.1: ok"),
         (Thresholds(min_agreement=0.9999), "fail", ">= 0.9999: missed"),
         (
             Thresholds(min_sqnr_db=10),
@@ -220,6 +225,76 @@ def test_thresholds_make_the_verdict(
     assert comparison.verdict.status == status
     assert (comparison.verdict.exit_code == 0) == (status == "pass")
     assert any(line in str(check) for check in comparison.verdict.checks)
+
+
+def test_a_threshold_that_these_samples_cannot_decide_is_no_evidence(
+    pair: tuple[Path, Path],
+) -> None:
+    found = verify(*pair, noise(8))
+    interval = next(m.interval for m in found.paired if m.name == "sqnr_db")
+    assert interval is not None
+    assert interval.low < found.summary["sqnr_db"] < interval.high
+    for limit, status in (
+        (interval.low - 0.01, "pass"),
+        (interval.high + 0.01, "fail"),
+        ((interval.low + interval.value) / 2, "no evidence"),
+    ):
+        verdict = verify(*pair, noise(8), thresholds=Thresholds(min_sqnr_db=limit)).verdict
+        assert verdict.status == status
+        assert verdict.exit_code == (0 if status == "pass" else 1)
+    words = str(verdict.checks[-1])
+    assert "SQNR: no evidence (8 samples say" in words
+    assert "samples would)" in words
+
+
+def test_one_sample_decides_nothing(pair: tuple[Path, Path]) -> None:
+    verdict = verify(*pair, noise(1), thresholds=Thresholds(min_sqnr_db=1)).verdict
+    assert verdict.status == "no evidence"
+    assert "was measured, but 1 pairs say nothing about spread" in str(verdict.checks[-1])
+
+
+def test_sqnr_of_single_samples_and_of_all_are_those_of_numpy(pair: tuple[Path, Path]) -> None:
+    comparison = verify(*pair, noise(5))
+    metric = next(m for m in comparison.paired if m.name == "sqnr_db")
+    expected, found = (outputs(path, noise(5)) for path in pair)
+    assert metric.values == pytest.approx(list(map(decibels, expected, found)))
+    assert metric.reference is None
+    without = [
+        decibels(np.stack(expected[:i] + expected[i + 1 :]), np.stack(found[:i] + found[i + 1 :]))
+        for i in range(5)
+    ]
+    # the jackknife's standard error, by its definition
+    error = math.sqrt(4 / 5 * sum((w - np.mean(without)) ** 2 for w in without))
+    assert metric.interval is not None
+    assert metric.interval.high - metric.interval.value == pytest.approx(2.776445 * error, rel=1e-4)
+
+
+def test_an_own_metric_judges_foreign_models_on_the_pair(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_pair_metric.py").write_text(
+        "import numpy as np\n"
+        "def peaks(reference_outputs, candidate_outputs, sample):\n"
+        "    both = (reference_outputs, candidate_outputs)\n"
+        "    ours, theirs = (outputs['y'].argmax(axis=1) for outputs in both)\n"
+        "    equal = ours == theirs\n"
+        "    return {'equal': equal.mean(), 'first': float(equal[0, 0, 0])}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    limits = Thresholds(max_metric_loss=0.9)
+    comparison = verify(*pair, noise(12), metric="own_pair_metric:peaks", thresholds=limits)
+    expected, found = (outputs(path, noise(12)) for path in pair)
+    equal = [
+        (e.argmax(axis=1) == f.argmax(axis=1)).mean() for e, f in zip(expected, found, strict=True)
+    ]
+    first, second = comparison.task_metrics
+    assert (first.name, first.reference, first.samples) == ("equal", 1.0, 12)
+    assert first.candidate == pytest.approx(np.mean(equal))
+    assert first.values == pytest.approx([e - 1 for e in equal])
+    assert comparison.summary["first_loss"] == pytest.approx(second.loss)
+    names = [check.name for check in comparison.verdict.checks]
+    assert names[1:] == ["equal loss", "first loss"]
+    assert comparison.verdict.status == "pass"
 
 
 def test_a_model_equals_itself(mini: Mini, pair: tuple[Path, Path]) -> None:
@@ -330,7 +405,7 @@ def test_the_command_prints_json_and_ends_in_its_verdict(
     line = ["verify", str(mini.fp32), str(mini.int8), "--samples", str(mini.evaluation)]
     assert run([*line, "--layers", "--min-agreement", "0.1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["schema"] == "edgeport.comparison/1"
+    assert result["schema"] == "edgeport.comparison/2"
     assert result["verdict"]["status"] == "pass"
     assert result["weights"] == "random weights, seed 0"
     assert result["kernels"]["integer"] == result["kernels"]["observed"]

@@ -172,7 +172,7 @@ def latency_case(name: str, runtime: str, middle_ms: float, runs: int, seed: int
 
 def minimal_report() -> dict[str, Any]:
     return {
-        "schema": "edgeport.report/1",
+        "schema": "edgeport.report/2",
         "title": "Nothing ran",
         "created": "2026-11-22T03:45:00Z",
     }

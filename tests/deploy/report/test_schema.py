@@ -45,7 +45,7 @@ def test_an_unknown_key_is_named_with_its_place_and_the_nearest_known_one(
     case = report["latency"]["cases"][1]
     case["throughput_herz"] = case.pop("throughput_hz")
     message = refused(report)
-    assert "bundle/report.json does not follow edgeport.report/1" in message
+    assert "bundle/report.json does not follow edgeport.report/2" in message
     assert "latency.cases[1].throughput_herz is unknown" in message
     assert "did you mean 'throughput_hz'?" in message
 
@@ -61,10 +61,10 @@ def test_many_problems_are_counted(full: dict[str, Any]) -> None:
     assert "and 3 more" in refused(report)
 
 
-@pytest.mark.parametrize("schema", ["edgeport.report/2", None, 1])
+@pytest.mark.parametrize("schema", ["edgeport.report/1", None, 1])
 def test_another_schema_version_is_refused(schema: object) -> None:
     message = refused(minimal_report() | {"schema": schema})
-    assert "this edgeport reads 'edgeport.report/1'" in message
+    assert "this edgeport reads 'edgeport.report/2'" in message
     assert "edgeport run" in message
 
 

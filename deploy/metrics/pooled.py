@@ -1,0 +1,184 @@
+"""Metrics of a whole set as functions of sums, and what every single sample said.
+
+| metric          | what a sample adds                        | of the sums                  |
+|-----------------|-------------------------------------------|------------------------------|
+| ``agreement…``  | equal elements, all elements              | their ratio                  |
+| ``sqnr_db``     | signal ``sum r²``, noise ``sum (r - c)²`` | ``10 log10(signal / noise)`` |
+| ``cosine``      | ``sum r c``, ``sum r²``, ``sum c²``       | ``rc / sqrt(r² c²)``         |
+| a task's own    | its reference and candidate rows          | `deploy.metrics.task`        |
+
+The reference agrees with itself wholly, so that 1 minus an agreement or a cosine is a loss. An SQNR
+has no such counterpart and is its own value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deploy.metrics.paired import (
+    Float,
+    PairedInterval,
+    Statistic,
+    pooled_interval,
+    share_interval,
+)
+from exporters.errors import UserError
+
+EXACT_DB = 200.0
+"""Where SQNR ends: float32 has 150 dB, more is an exact copy."""
+
+
+@dataclass(frozen=True)
+class PairedMetric:
+    """One metric over a set, with what the single samples say about it.
+
+    Attributes:
+        output: of the model; empty for a metric of the task.
+        reference: the reference's value over the set; None where it has none (SQNR).
+        candidate: the candidate's.
+        interval: of candidate minus reference, or of the candidate where there is no reference;
+            None where none could be computed, ``why_not`` then says it.
+        sample_names: of the samples that were judged.
+        values: of each of them, as ``interval``; NaN or infinite where one has nothing to say.
+    """
+
+    name: str
+    output: str
+    unit: str
+    reference: float | None
+    candidate: float
+    interval: PairedInterval | None
+    sample_names: tuple[str, ...]
+    values: tuple[float, ...]
+    why_not: str = ""
+    note: str = ""
+
+    @property
+    def samples(self) -> int:
+        return len(self.sample_names)
+
+    @property
+    def loss(self) -> float:
+        """Reference minus candidate; NaN where there is no reference."""
+        return math.nan if self.reference is None else self.reference - self.candidate
+
+    @property
+    def is_task_metric(self) -> bool:
+        return not self.output
+
+
+def ratio(sums: Float) -> Float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: Float = sums[..., 0] / sums[..., 1]
+    return result
+
+
+def decibels(sums: Float) -> Float:
+    """SQNR, at most ``EXACT_DB`` so that one exact sample among others has a finite number."""
+    signal, noise = sums[..., 0], sums[..., 1]
+    least = signal * 10 ** (-EXACT_DB / 10)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: Float = 10 * np.log10(signal / np.maximum(noise, least))
+    return result
+
+
+def cosine(sums: Float) -> Float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: Float = sums[..., 0] / np.sqrt(sums[..., 1]) / np.sqrt(sums[..., 2])
+    return result
+
+
+_STATISTICS: dict[str, tuple[Statistic, str, float | None]] = {
+    "agreement": (ratio, "", 1.0),
+    "agreement_occupied": (ratio, "", 1.0),
+    "sqnr_db": (decibels, "dB", None),
+    "cosine": (cosine, "", 1.0),
+}
+
+
+def metric_of_output(
+    name: str, output: str, rows: Float, sample_names: Sequence[str], value: float
+) -> PairedMetric:
+    """A metric between the outputs of the two models.
+
+    Args:
+        name: of the table above.
+        rows: ``[n, k]``, what each sample adds.
+        value: over all samples.
+    """
+    statistic, unit, perfect = _STATISTICS[name]
+    shift = perfect or 0.0
+    one_each = perfect is not None and statistic is ratio and bool((rows[:, 1] == 1).all())
+    interval: PairedInterval | None = None
+    why_not = ""
+    if math.isinf(value):
+        why_not = "the copy is exact" if value > 0 else "nothing of the signal is left"
+    elif one_each:
+        interval = _shifted(share_interval(rows[:, 0]), -shift)
+    else:
+        interval, why_not = _try(rows, statistic, shift)
+    if interval is not None and perfect is not None:
+        interval = replace(interval, high=min(interval.high, 0.0))  # nothing agrees more than fully
+    return PairedMetric(
+        name=name,
+        output=output,
+        unit=unit,
+        reference=perfect,
+        candidate=value,
+        interval=interval,
+        sample_names=tuple(sample_names),
+        values=tuple(float(v) - shift for v in statistic(rows)),
+        why_not=why_not,
+    )
+
+
+def metric_of_task(
+    name: str,
+    unit: str,
+    statistic: Statistic,
+    rows: tuple[Float, Float],
+    sample_names: Sequence[str],
+) -> PairedMetric:
+    """A metric that both models have by themselves.
+
+    Args:
+        statistic: of the sums of either model's rows.
+        rows: the reference's and the candidate's, ``[n, k]`` each.
+    """
+    width = rows[0].shape[1]
+
+    def difference(sums: Float) -> Float:
+        gap: Float = statistic(sums[..., width:]) - statistic(sums[..., :width])
+        return gap
+
+    both = np.concatenate(rows, axis=1)
+    interval, why_not = _try(both, difference, 0.0)
+    totals = [float(statistic(part.sum(axis=0))) for part in rows]
+    return PairedMetric(
+        name=name,
+        output="",
+        unit=unit,
+        reference=totals[0],
+        candidate=totals[1],
+        interval=interval,
+        sample_names=tuple(sample_names),
+        values=tuple(float(value) for value in difference(both)),
+        why_not=why_not,
+    )
+
+
+def _try(rows: Float, statistic: Statistic, shift: float) -> tuple[PairedInterval | None, str]:
+    try:
+        return _shifted(pooled_interval(rows, statistic), -shift), ""
+    except UserError as error:
+        return None, error.message
+
+
+def _shifted(interval: PairedInterval, by: float) -> PairedInterval:
+    return replace(
+        interval, value=interval.value + by, low=interval.low + by, high=interval.high + by
+    )
