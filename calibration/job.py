@@ -52,7 +52,8 @@ class Job:
     @cached_property
     def floats(self) -> FloatRules:
         declared = dict(self.file.spec.keep_float) if self.file.spec else {}
-        return FloatRules(declared, self.options.keep_float, self.options.quantize_also)
+        options = self.options
+        return FloatRules(declared, options.keep_float, options.quantize_also, options.given_back)
 
     def check(self, graph: ir.Graph, *, needs_histogram: bool) -> None:
         """Refuse what could not end well, before the work starts.

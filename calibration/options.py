@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from calibration.observing.feeds import MIN_SAMPLES
@@ -41,11 +41,15 @@ class QuantizeOptions:
         split: weight splitting: ``none``, ``cfws`` for every convolution that can be split, or
             ``auto`` where the layer's output gains by it.
         rounding: of weights; ``nearest``.
+        correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
+            where that brings the output nearer.
         weights: ``int8``.
         rest: type of everything that is not quantized: ``fp32`` or ``fp16``.
         keep_float: node names, or prefixes of them, that stay in float.
         quantize_also: names or prefixes of nodes that the model file declares as float and that
             are to be quantized all the same.
+        given_back: node name to the reason why a budget gives it back to float; what
+            `calibration.sensitivity` found.
         min_samples: fewer samples are refused.
         i_know: codes of what the calibration-set doctor finds wrong and is to be passed over, or
             ``all``; the model file records it.
@@ -55,10 +59,12 @@ class QuantizeOptions:
     scales: str = "mse"
     split: str = "none"
     rounding: str = "nearest"
+    correct_bias: bool = False
     weights: str = "int8"
     rest: str = "fp32"
     keep_float: tuple[str, ...] = ()
     quantize_also: tuple[str, ...] = ()
+    given_back: Mapping[str, str] = field(default_factory=dict)
     min_samples: int = MIN_SAMPLES
     i_know: tuple[str, ...] = ()
     overwrite: bool = False
@@ -88,10 +94,12 @@ class QuantizeOptions:
             "scales": self.scales,
             "split": self.split,
             "rounding": self.rounding,
+            "correct_bias": self.correct_bias,
             "weights": self.weights,
             "rest": self.rest,
             "keep_float": list(self.keep_float),
             "quantize_also": list(self.quantize_also),
+            "given_back": dict(self.given_back),
         }
 
 

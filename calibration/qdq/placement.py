@@ -121,11 +121,13 @@ class FloatRules:
     Attributes:
         declared: node name prefix to reason, from the model file; ``also`` lifts some of them.
         asked: node names, or prefixes, from the caller.
+        given: node name to the reason why a budget gave it back.
     """
 
     declared: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse names that match nothing.
@@ -152,7 +154,7 @@ class FloatRules:
                     found[node] = reason
             if any(_matches(name, node, known) for name in self.asked):
                 found[node] = "asked for with --keep-float"
-        return found
+        return {**{node: self.given[node] for node in known if node in self.given}, **found}
 
 
 def _matches(wanted: str, node: str, known: list[str]) -> bool:
