@@ -134,7 +134,7 @@ def metric(name: str, value: Any) -> str:
     words = re.split(r"[._]", name.lower())
     if "miou" in words:
         return f"{number(value, 2)} %"
-    if _SHARES & set(words) and words[-1] != "count" and 0 <= value <= 1:
+    if is_share(name) and 0 <= value <= 1:
         return percent(value)
     if "cosine" in words:
         return number(value, 6)
@@ -142,6 +142,12 @@ def metric(name: str, value: Any) -> str:
         places = 0 if isinstance(value, int) else 2
         return f"{number(value, places)} {_UNITS[words[-1]]}"
     return number(value)
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric of this name is a share of one; mIoU is in per cent already."""
+    words = re.split(r"[._]", name.lower())
+    return bool(_SHARES & set(words)) and words[-1] != "count" and "miou" not in words
 
 
 def metric_of(values: Mapping[str, Any], name: str) -> str:

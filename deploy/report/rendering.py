@@ -113,7 +113,7 @@ def _environment() -> Environment:
             "the report needs jinja2, which is not installed", fix="pip install 'edgeport[report]'"
         ) from error
     # the charts need markupsafe, which comes with jinja2
-    from deploy.report.charts import latency, layers, spread
+    from deploy.report.charts import latency, layers, paired, spread
 
     environment = Environment(
         loader=FileSystemLoader(_PAGE),
@@ -142,6 +142,7 @@ def _environment() -> Environment:
         latency_chart=latency,
         spread_chart=spread,
         layer_chart=layers,
+        paired_chart=paired,
         is_exact=layers.is_exact,
         operator_rows=_operator_rows,
         quantized_rows=_quantized_rows,

@@ -223,6 +223,27 @@ def test_odd_timings_are_drawn_without_inventing_anything(case: dict[str, Any]) 
         assert "not stated: these runs do not support it" in text
 
 
+def test_the_page_says_what_loss_these_samples_could_have_shown(html: str) -> None:
+    text = Page(html).text
+    assert "mIoU: the smallest loss that 4 samples can show is 0.969 points." in text
+    assert (
+        "Label agreement of labels: the smallest loss that 4 samples can show is 0.288 point"
+        in text
+    )
+    assert "SQNR of labels: the smallest change that 4 samples can show is 1.18 dB." in text
+    assert "−0.705 to −0.265 points" in text
+    assert "none: the copy is exact" in text
+
+
+def test_samples_that_are_all_alike_claim_no_resolution(full: dict[str, Any]) -> None:
+    report = copy.deepcopy(full)
+    metric = report["agreement"][0]["paired"][1]
+    metric["values"] = [{"sample": "only", "value": None}]
+    metric["interval"] |= {"low": 0.0, "high": 0.0, "value": 0.0, "detectable": None}
+    text = Page(render(report)).text
+    assert "4 samples, all alike, so nothing is known of their spread" in text
+
+
 def test_boundaries_without_a_finite_sqnr_give_a_sentence_instead_of_a_chart() -> None:
     layers = [{"tensor": "a", "sqnr_db": None, "max_abs": 0.0}, {"tensor": "b"}]
     agreement = [{"name": "x", "reference": "fp32", "candidate": "int8", "layers": layers}]
