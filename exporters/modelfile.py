@@ -246,6 +246,12 @@ class ModelFile:
         return read_spec(self.proto)
 
     @cached_property
+    def quantization(self) -> JSON | None:
+        """What the quantizer wrote, also into an ONNX from elsewhere, which says nothing else."""
+        found = [p.value for p in self.proto.metadata_props if p.key == PREFIX + "quantization"]
+        return json.loads(found[0]) if found else None
+
+    @cached_property
     def sha256(self) -> str:
         """Of the file; where weights lie beside it, of the hashes of all the files."""
         own = sha256_file(self.path)
