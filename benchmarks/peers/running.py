@@ -93,7 +93,7 @@ def run_peer(
         report = Path(scratch) / "report.json"
         words = [variant, copy, samples.resolve(), output.resolve(), report, count or 0]
         command = [str(python), str(peer.script), *map(str, words)]
-        seen = supervise(command, limits or Limits(), _environment(Path(scratch)))
+        seen = _run(command, limits, Path(scratch))
         told = json.loads(report.read_text()) if report.is_file() else {}
     return _result(name, peer.version, output, seen, told)
 
@@ -115,10 +115,11 @@ def run_edgeport(
 
     require_writable(output)
     code = "import sys; from deploy.cli import main; sys.exit(main())"
-    words = ["quantize", str(model), "--samples", str(samples), "-o", str(output), *arguments]
+    paths = [str(path.resolve()) for path in (model, samples, output)]
+    words = ["quantize", paths[0], "--samples", paths[1], "-o", paths[2], *arguments]
     with tempfile.TemporaryDirectory(prefix="edgeport-peer-") as scratch:
         command = [sys.executable, "-c", code, *words]
-        seen = supervise(command, limits or Limits(), _environment(Path(scratch)))
+        seen = _run(command, limits, Path(scratch))
     told = {"samples": len(list(samples.glob("*.npz")))}
     return _result(name, metadata.version("edgeport"), output, seen, told)
 
@@ -142,9 +143,9 @@ def _alone(model: Path, scratch: Path) -> Path:
     return folder
 
 
-def _environment(scratch: Path) -> dict[str, str]:
-    """Two threads, no network, no telemetry, and nothing written beside the scratch folder."""
-    return {
+def _run(command: list[str], limits: Limits | None, scratch: Path) -> Supervised:
+    """Two threads, no telemetry, and nothing written or read beside the scratch folder."""
+    environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(THREADS),
         "CI": "1",  # openvino-telemetry and others ask this before they send anything
@@ -152,6 +153,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(scratch),
     }
+    return supervise(command, limits or Limits(), environment, scratch)
 
 
 def _result(

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -45,14 +46,16 @@ class Supervised:
     log: str
 
 
-def supervise(command: Sequence[str], limits: Limits, environment: Mapping[str, str]) -> Supervised:
-    """Run ``command`` to its end or to a limit."""
+def supervise(
+    command: Sequence[str], limits: Limits, environment: Mapping[str, str], folder: Path
+) -> Supervised:
+    """Run ``command`` in ``folder`` to its end or to a limit."""
     started = time.monotonic()
     peak = 0
     stopped = ""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment)
+            command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment), cwd=folder
         )
         try:
             while process.poll() is None:
