@@ -51,6 +51,7 @@ COMMANDS = (
     "verify",
     "run",
     "report",
+    "emit-cpp",
 )
 
 EXIT_PIPE_CLOSED = 128 + 13  # SIGPIPE
@@ -79,7 +80,7 @@ def make_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name in COMMANDS:
-        module = importlib.import_module(f"deploy.commands.{name}")
+        module = importlib.import_module(f"deploy.commands.{name.replace('-', '_')}")
         app.command(name)(module.command)
     return app
 
