@@ -32,8 +32,8 @@ def insert(
     form: WeightForm = INT8,
     weight_scales: Mapping[str, NDArray[np.float32]] | None = None,
     rounded: Mapping[str, Rounded] | None = None,
-) -> None:
-    """Quantize ``model`` in place.
+) -> list[IntegerWeights]:
+    """Quantize ``model`` in place; returns what the weights became, in order of the placement.
 
     Args:
         scales: of every tensor of ``placement``.
@@ -44,6 +44,7 @@ def insert(
     """
     editor = _Editor(model.graph)
     shared: dict[Any, ir.Value] = {}
+    made = []
     for item in placement.weighted:
         name = item.weight_name
         numbers = integer_weights(
@@ -55,9 +56,11 @@ def insert(
             rounded=(rounded or {}).get(name),
         )
         editor.replace_weight(item, numbers, shared)
+        made.append(numbers)
     for tensor in placement.tensors.values():
         editor.insert_pair(tensor, scales[tensor.value])
     editor.drop_unused()
+    return made
 
 
 class _Editor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from calibration.graph.queries import derived_from_inputs_only
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def statistics_of(job: Job, model: ir.Model, placement: Placement, *, split: bool) -> Statistics:
+def statistics_of(
+    job: Job,
+    model: ir.Model,
+    placement: Placement,
+    *,
+    split: bool,
+    also: Iterable[str] = (),
+) -> Statistics:
     """Those of an earlier pass where they fit, else from a pass over the samples.
 
     Args:
         split: whether ``model`` was changed since it was read: then an earlier pass does not fit.
+        also: names of further tensors to observe in a new pass, those that ``model`` has.
 
     Raises:
         UserError: there is neither.
@@ -38,7 +47,7 @@ def statistics_of(job: Job, model: ir.Model, placement: Placement, *, split: boo
         model.clone(),
         job.file,
         job.samples,
-        _tensors_to_observe(model.graph, placement),
+        _tensors_to_observe(model.graph, placement, also),
         histograms=SCALES.get(job.options.scales).needs_histogram,
         progress=job.progress,
     )
@@ -91,7 +100,7 @@ def _chosen(job: Job, statistics: Statistics, group: list[ir.Value], method: str
     return Choice(method, Scale.of(bounds, job.policy.form, half=job.half), {})
 
 
-def _tensors_to_observe(graph: ir.Graph, placement: Placement) -> list[str]:
+def _tensors_to_observe(graph: ir.Graph, placement: Placement, also: Iterable[str]) -> list[str]:
     """What every policy wants, so that the result does not depend on whether a pass is shared.
 
     Observing a tensor keeps ONNX Runtime from fusing across it, which moves its neighbours' values
@@ -99,4 +108,6 @@ def _tensors_to_observe(graph: ir.Graph, placement: Placement) -> list[str]:
     """
     names = dict.fromkeys(all_tensors(graph))
     names.update(dict.fromkeys(value.name or "" for value in placement.tensors))
+    there = {value.name for node in graph for value in node.outputs}
+    names.update(dict.fromkeys(name for name in also if name in there))
     return list(names)
