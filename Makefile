@@ -36,11 +36,20 @@ $(VENV)/.trained: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps $(TRAINED)
 	@touch $@
 
+# NVIDIA's Python bindings, to look names up in: without NVIDIA's libraries they cannot be imported.
+BINDINGS := tensorrt-cu12-bindings==10.3.0 tensorrt-cu13-bindings==10.13.2.6 \
+  tensorrt-cu13-bindings==10.16.0.72 tensorrt-cu13-bindings==11.4.0.106
+
+$(VENV)/bindings: $(STAMP)
+	for wheel in $(BINDINGS); do $(BIN)/pip download --quiet --no-deps --only-binary :all: \
+	  --python-version 3.11 --dest $@.part $$wheel || exit; done
+	rm -rf $@ && mv $@.part $@
+
 demo: install ## export, quantize, build, benchmark, verify FlashOcc; prints where the report is
 	$(BIN)/edgeport run examples/demo.yaml -o $(BUNDLE) --overwrite
 
-test: $(VENV)/.trained ## run the tests
-	$(BIN)/pytest -n auto --dist loadfile
+test: $(VENV)/.trained $(VENV)/bindings ## run the tests
+	TENSORRT_BINDINGS=$(VENV)/bindings $(BIN)/pytest -n auto --dist loadfile
 
 lint: install ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check .

@@ -16,7 +16,11 @@ INSTALL = (
     "On a Jetson: sudo apt-get install nvidia-jetpack, and a venv with --system-site-packages"
 )
 
-_EVIDENCE = {"tensorrt-rtx": Evidence.BUILT}
+_EVIDENCE = {
+    "tensorrt-rtx": Evidence.BUILT,
+    "tensorrt-10": Evidence.NAME_CHECKED,
+    "tensorrt-11": Evidence.NAME_CHECKED,
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Installed:
     @property
     def evidence(self) -> Evidence:
         """How this project knows that its dialect is right."""
-        return _EVIDENCE.get(self.dialect, Evidence.WRITTEN)
+        return _EVIDENCE[self.dialect]
 
     @property
     def needs_gpu_to_build(self) -> bool:
