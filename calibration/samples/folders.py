@@ -11,12 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration.samples.frames import FrameSamples
+from calibration.samples.image_files import read_image
 from calibration.samples.npz import read_npz
-from exporters.errors import MissingRequirementError, UserError
+from exporters.errors import UserError
 from exporters.files import sha256_file
 from exporters.flashocc.rig import RIG_SCHEMA, CameraFrame, Rig
 from exporters.modelfile import ModelSpec
@@ -64,30 +62,6 @@ def read_frame(folder: Path) -> CameraFrame:
     )
     labels = read_npz(folder / LABELS) if (folder / LABELS).is_file() else {}
     return CameraFrame(folder.name, rig, images, labels)
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB ``[height, width, 3]``.
-
-    Raises:
-        UserError: missing, truncated, or no image.
-    """
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingRequirementError(
-            "Pillow is not installed; images cannot be read without it",
-            fix="pip install 'edgeport[export]'",
-        ) from error
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise UserError(f"image {path} is missing") from error
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UserError(
-            f"image {path} is truncated or no image: {error}", fix="Copy it again, or leave it out"
-        ) from error
 
 
 def _description(folder: Path) -> dict[str, dict[str, Any]]:

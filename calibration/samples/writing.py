@@ -18,10 +18,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calibration.samples.base import Array, Samples, Source, input_hash
+from calibration.samples.findings import DIGEST
 from calibration.samples.npz import MANIFEST, SCHEMA, NpzSamples, npz_bytes, set_hash
 from calibration.samples.splitting import Pool, sizes_of
 from exporters.errors import MissingRequirementError, UserError
@@ -67,6 +69,18 @@ def write_samples(
     return NpzSamples.open(directory)
 
 
+@dataclass(frozen=True)
+class WrittenSplit:
+    """Sets on disk.
+
+    Attributes:
+        left_out: name of a sample to that of the earlier one whose inputs it repeats.
+    """
+
+    sets: Mapping[str, NpzSamples]
+    left_out: Mapping[str, str]
+
+
 def write_split(
     source: Source,
     directory: Path,
@@ -78,7 +92,7 @@ def write_split(
     taken: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> dict[str, NpzSamples]:
+) -> WrittenSplit:
     """Write one sub-folder a pool; no two samples in any of them have equal inputs.
 
     A sample whose inputs were written already is left out, whatever its name and file; where a set
@@ -87,7 +101,7 @@ def write_split(
     Args:
         pools: from ``splitting.assign``.
         origin, split, seed: for the manifests.
-        taken: `input_hash` to name of samples that no set may hold.
+        taken: digest to name of samples that no set may hold.
         progress: called as ``progress("samples", done, total)``.
 
     Raises:
@@ -116,7 +130,9 @@ def write_split(
             partial / SPLIT_MANIFEST,
             {"schema": SPLIT_SCHEMA, **content, "left_out": picker.left_out},
         )
-    return {name: NpzSamples.open(directory / name) for name in pools}
+    return WrittenSplit(
+        {name: NpzSamples.open(directory / name) for name in pools}, picker.left_out
+    )
 
 
 class _Picker:
@@ -141,10 +157,11 @@ class _Picker:
                 return
             sample = self._source.sample(index)
             digest = input_hash(sample)
-            if digest in self._taken:
-                self.left_out[self._source.names[index]] = self._taken[digest]
+            key = digest[:DIGEST]  # all that a model file keeps
+            if key in self._taken:
+                self.left_out[self._source.names[index]] = self._taken[key]
                 continue
-            self._taken[digest] = self._source.names[index]
+            self._taken[key] = self._source.names[index]
             missing -= 1
             yield index, sample, digest
         if missing and (pool.count is not None or missing == len(first)):

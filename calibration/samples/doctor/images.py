@@ -1,8 +1,8 @@
 """Which inputs are images, and the few numbers of an image that the doctor looks at.
 
-With a self-description its word counts: images are what it calls ``camera-images``. A file without
-one is judged by shape: four axes, one or three channels, sides of 16 pixels or more. Smaller ones
-have too few pixels to tell noise from a picture.
+With a self-description its word counts: images are what it calls ``camera-images`` or ``image``. A
+file without one is judged by shape: four axes, one or three channels, sides of 16 pixels or more.
+Smaller ones have too few pixels to tell noise from a picture.
 
 Everything is measured on a regular grid of at most 128 by 128 pixels: an M0 sample (six images of
 256 by 704) costs a few milliseconds. Minimum and maximum are exact.
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.samples.base import Array
+from calibration.samples.pictures import IMAGE
 from exporters.modelfile import InputSpec
 
 Floats = NDArray[np.float32]
@@ -81,7 +82,7 @@ def image_form(item: InputSpec, *, described: bool) -> ImageForm | None:
     Args:
         described: whether ``item`` comes from a self-description.
     """
-    if described and item.semantics != "camera-images":
+    if described and item.semantics not in ("camera-images", IMAGE):
         return None
     if len(item.shape) != 4 or not (item.dtype == "uint8" or item.dtype.startswith("float")):
         return None
@@ -102,9 +103,12 @@ def _layout(shape: tuple[int | str, ...]) -> str | None:
 
 def _limits(item: InputSpec) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
     details = item.details
-    if "mean" in details and "std" in details:
-        mean, std = np.array(details["mean"], float), np.array(details["std"], float)
-        return (0 - mean) / std, (255 - mean) / std
+    if {"mean", "std", "scale"} & details.keys():
+        mean, std = (
+            np.array(details.get(k, usual), float) for k, usual in (("mean", 0), ("std", 1))
+        )
+        low, high = np.atleast_1d((0 - mean) / std), (255 * details.get("scale", 1) - mean) / std
+        return low, np.atleast_1d(high)
     if "range" in details:
         low, high = details["range"]
         return np.array([low], float), np.array([high], float)

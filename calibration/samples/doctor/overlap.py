@@ -71,9 +71,12 @@ def apart_from_calibration(
     digests = calibration_digests(quantization)
     if not digests:
         return Diagnosis()
-    found = overlap_findings(digests, dict(zip(samples.names, _hashes(samples), strict=True)), role)
+    found = overlap_findings(
+        digests, dict(zip(samples.names, hashes_of(samples), strict=True)), role
+    )
     return Diagnosis(tuple(found)).requiring(i_know, recorded_by)
 
 
-def _hashes(samples: Samples) -> Iterable[str]:
+def hashes_of(samples: Samples) -> Iterable[str]:
+    """`input_hash` of every sample, from the manifest where there is one."""
     return samples.input_hashes() if isinstance(samples, NpzSamples) else map(input_hash, samples)

@@ -116,7 +116,7 @@ def describe_sources(folder: Path) -> dict[str, Callable[[], str]]:
     return {
         r"no samples at .*nowhere\. Give a folder": lambda: str(folder / "nowhere"),
         r"empty is empty\. Make samples with: edgeport samples": empty,
-        r"notes holds neither \.npz files nor sample folders": foreign,
+        r"notes holds neither samples nor images": foreign,
         r"a\.jpg is no \.npz file": picture,
         r"'synthetic:x' names no synthetic samples.*synthetic:COUNT": lambda: "synthetic:x",
         r"'synthetic:0' names no synthetic samples": lambda: "synthetic:0",

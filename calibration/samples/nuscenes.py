@@ -1,0 +1,271 @@
+"""The nuScenes data set, from its own tables (schema of v1.0: ``nuscenes.org/nuscenes``).
+
+    ROOT/v1.0-mini/scene.json sample.json sample_data.json calibrated_sensor.json sensor.json
+                   ego_pose.json sample_annotation.json instance.json category.json
+    ROOT/samples/CAM_FRONT/….jpg  samples/LIDAR_TOP/….pcd.bin
+    ROOT/gts/scene-0061/TOKEN/labels.npz            Occ3D, where it lies there
+
+A sample is a key frame; its scene decides which set it may go to, so that no drive straddles two.
+Tables are read as streams and only what key frames need is kept: 40,000 samples of
+``v1.0-trainval`` in a few hundred megabytes. Sweeps between key frames are not read.
+
+Quaternions are w, x, y, z. Boxes stand in the world with width, length, height; labels here are in
+the frame of ``LIDAR_TOP`` with length, width, height. Returns from the vehicle itself (|x| and |y|
+under a metre) are taken out of scans.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.samples.base import Array
+from calibration.samples.frames import FrameSamples
+from calibration.samples.image_files import read_image
+from calibration.samples.lazy import LazySamples
+from calibration.samples.npz import read_npz
+from calibration.samples.points import COLUMNS, PointCloud, read_points
+from calibration.samples.sensors import SensorFrame, sample_of
+from calibration.samples.tables import Index, Row, rows
+from exporters.errors import UserError, did_you_mean
+from exporters.files import sha256_file
+from exporters.flashocc.rig import RIG_SCHEMA, CameraFrame, Rig
+from exporters.modelfile import ModelSpec
+
+Matrix = NDArray[np.float64]
+T = TypeVar("T")
+
+LIDAR = "LIDAR_TOP"
+FIRST_CAMERA = "CAM_FRONT"
+TABLES = "v1.0-*"
+
+INTENSITY_MAX = 255.0
+_EGO_M = 1.0
+_DECIDING = "sample_data.json"
+
+
+class NuScenesRoot:
+    """Key frames of one version of the data set, ordered by scene and time.
+
+    Args:
+        path: the root, with ``samples/``.
+        tables: folder of the version, ``v1.0-mini``.
+    """
+
+    def __init__(self, path: Path, tables: Path) -> None:
+        self.path = path
+        self._tables = tables
+        scenes = self._index("scene", "name")
+        samples = sorted(
+            (scenes[row["scene_token"]], row["timestamp"], row["token"])
+            for row in self._rows("sample", "token", "scene_token", "timestamp")
+        )
+        self.tokens = [token for _, _, token in samples]
+        self.scenes = [scene for scene, _, _ in samples]
+        self._scene_of = dict(zip(self.tokens, self.scenes, strict=True))
+
+    @classmethod
+    def find(cls, path: Path) -> NuScenesRoot | None:
+        """At a root, or at its folder of tables; None where there is no such data set.
+
+        Raises:
+            UserError: there are several versions, or tables without the sensors' data.
+        """
+        if (path / _DECIDING).is_file():
+            return cls(path.resolve().parent, path)
+        found = sorted(file.parent for file in path.glob(f"{TABLES}/{_DECIDING}"))
+        if len(found) > 1:
+            names = ", ".join(str(folder) for folder in found)
+            raise UserError(f"{path} holds several versions", fix=f"Name one of {names}")
+        return cls(path, found[0]) if found else None
+
+    def camera_frame(self, token: str) -> CameraFrame:
+        """All cameras of a key frame with their rig, and its labels.
+
+        Raises:
+            UserError: a table or an image is missing or damaged.
+        """
+        cameras, images = [], {}
+        for channel, data in self._data[token].items():
+            sensor = self._mounts[data["calibrated_sensor_token"]]
+            if not sensor["camera_intrinsic"]:
+                continue
+            images[channel] = read_image(self.path / data["filename"])
+            height, width = images[channel].shape[:2]
+            cameras.append(
+                {
+                    "name": channel,
+                    "width": width,
+                    "height": height,
+                    "intrinsics": sensor["camera_intrinsic"],
+                    "sensor2ego": pose(sensor).tolist(),
+                    "ego2global": pose(self._ego[data["ego_pose_token"]]).tolist(),
+                }
+            )
+        rig = Rig.from_json({"schema": RIG_SCHEMA, "cameras": cameras}, source=f"sample {token}")
+        return CameraFrame(token, rig, images, self.labels(token))
+
+    def frame(self, token: str) -> SensorFrame:
+        """One moment for models that take single images or points."""
+        return SensorFrame(
+            token,
+            image=lambda camera: self._image(token, camera or FIRST_CAMERA),
+            points=(lambda: self.points(token)) if LIDAR in self._data[token] else None,
+            labels=self.labels(token),
+        )
+
+    def points(self, token: str) -> PointCloud:
+        """The key frame's scan without the vehicle's own returns; LiDAR frame, intensity 0..255."""
+        cloud = read_points(
+            self.path / self._data[token][LIDAR]["filename"], COLUMNS, INTENSITY_MAX
+        )
+        own = (np.abs(cloud.values[:, :2]) < _EGO_M).all(axis=1)
+        return PointCloud(cloud.values[~own], cloud.columns, cloud.intensity_max)
+
+    def labels(self, token: str) -> dict[str, Array]:
+        """Boxes in the LiDAR frame, and occupancy of Occ3D; see `calibration.samples.sensors`."""
+        labels: dict[str, Array] = {}
+        if LIDAR in self._data[token]:
+            labels |= self._boxes(token)
+        occupancy = self.path / "gts" / self._scene_of[token] / token / "labels.npz"
+        if occupancy.is_file():
+            labels |= read_npz(occupancy)
+        return labels
+
+    def hashes(self, token: str) -> dict[str, Any]:
+        """What a sample's content depends on: its files, poses and labels."""
+        sensors = self._data[token].values()
+        return {
+            "token": token,
+            "files": {d["filename"]: sha256_file(self.path / d["filename"]) for d in sensors},
+            "mounts": [self._mounts[data["calibrated_sensor_token"]] for data in sensors],
+            "poses": [self._ego[data["ego_pose_token"]] for data in sensors],
+            "boxes": self._annotations[token],
+        }
+
+    def _boxes(self, token: str) -> dict[str, Array]:
+        data = self._data[token][LIDAR]
+        to_global = pose(self._ego[data["ego_pose_token"]]) @ pose(
+            self._mounts[data["calibrated_sensor_token"]]
+        )
+        from_global = np.linalg.inv(to_global)
+        found = self._annotations[token]
+        boxes = np.zeros((len(found), 7), np.float32)
+        for box, row in zip(boxes, found, strict=True):
+            placed = from_global @ pose(row)
+            width, length, height = row["size"]
+            yaw = np.arctan2(placed[1, 0], placed[0, 0])
+            box[:] = (*placed[:3, 3], length, width, height, yaw)
+        return {
+            "boxes": boxes,
+            "box_names": np.array(
+                [self._categories[row["instance_token"]] for row in found], "U64"
+            ),
+            "box_points": np.array([row["num_lidar_pts"] for row in found], np.int32),
+        }
+
+    def _image(self, token: str, camera: str) -> NDArray[np.uint8]:
+        if camera not in self._data[token]:
+            raise UserError(
+                f"sample {token} has no camera {camera!r}",
+                fix=did_you_mean(camera, self._data[token]),
+            )
+        return read_image(self.path / self._data[token][camera]["filename"])
+
+    @cached_property
+    def _data(self) -> dict[str, dict[str, Row]]:
+        """Token of a sample to channel to the key frame's row of ``sample_data``."""
+        channels = self._index("sensor", "channel")
+        columns = ("sample_token", "is_key_frame", "filename", "ego_pose_token")
+        found: dict[str, dict[str, Row]] = defaultdict(dict)
+        for row in self._rows("sample_data", *columns, "calibrated_sensor_token"):
+            if row["is_key_frame"]:
+                mount = self._mounts[row["calibrated_sensor_token"]]
+                found[row["sample_token"]][channels[mount["sensor_token"]]] = row
+        return found
+
+    @cached_property
+    def _mounts(self) -> Index[Row]:
+        columns = ("sensor_token", "translation", "rotation", "camera_intrinsic")
+        table = self._rows("calibrated_sensor", "token", *columns)
+        return self._tokens("calibrated_sensor", ((row["token"], row) for row in table))
+
+    @cached_property
+    def _ego(self) -> Index[Row]:
+        wanted = {
+            data["ego_pose_token"] for frame in self._data.values() for data in frame.values()
+        }
+        table = self._rows("ego_pose", "token", "translation", "rotation")
+        return self._tokens(
+            "ego_pose", ((row["token"], row) for row in table if row["token"] in wanted)
+        )
+
+    @cached_property
+    def _annotations(self) -> dict[str, list[Row]]:
+        columns = ("translation", "rotation", "size", "instance_token", "num_lidar_pts")
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self._rows("sample_annotation", "sample_token", *columns):
+            found[row["sample_token"]].append(row)
+        return found
+
+    @cached_property
+    def _categories(self) -> Index[str]:
+        """Token of an instance to the name of its class."""
+        names = self._index("category", "name")
+        table = self._rows("instance", "token", "category_token")
+        return self._tokens("instance", ((r["token"], names[r["category_token"]]) for r in table))
+
+    def _index(self, table: str, column: str) -> Index[str]:
+        found = self._rows(table, "token", column)
+        return self._tokens(table, ((row["token"], row[column]) for row in found))
+
+    def _tokens(self, table: str, items: Iterable[tuple[str, T]]) -> Index[T]:
+        return Index(self._tables / f"{table}.json", items)
+
+    def _rows(self, table: str, *columns: str) -> Iterable[Row]:
+        return rows(self._tables / f"{table}.json", *columns)
+
+
+def open_nuscenes(root: NuScenesRoot, spec: ModelSpec) -> LazySamples:
+    """Every key frame, for a model of surround cameras or one whose inputs are described."""
+    tokens: Sequence[str] = root.tokens
+    if not tokens:
+        raise UserError(f"{root.path} holds no samples", fix="Look at its tables")
+    if any(item.semantics == "camera-images" for item in spec.inputs):
+        return FrameSamples(
+            tokens,
+            lambda index: root.camera_frame(tokens[index]),
+            lambda index: root.hashes(tokens[index]),
+            spec,
+            root.scenes,
+        )
+    return LazySamples(
+        tokens,
+        lambda index: sample_of(root.frame(tokens[index]), spec),
+        lambda index: root.hashes(tokens[index]),
+        spec,
+        root.scenes,
+    )
+
+
+def pose(row: Row) -> Matrix:
+    """4x4 from a row's ``rotation`` (w, x, y, z) and ``translation``.
+
+    >>> pose({"rotation": [1, 0, 0, 0], "translation": [1, 2, 3]})[:3, 3].tolist()
+    [1.0, 2.0, 3.0]
+    """
+    w, x, y, z = np.array(row["rotation"], float) / np.linalg.norm(row["rotation"])
+    matrix = np.eye(4)
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix[:3, 3] = row["translation"]
+    return matrix
