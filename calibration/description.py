@@ -15,6 +15,7 @@ from calibration.job import Job
 from calibration.observing.coverage import coverage_findings
 from calibration.observing.statistics import Statistics
 from calibration.qdq.placement import Placement
+from calibration.rounding.bias import Correction
 from calibration.samples.findings import Diagnosis
 from calibration.scales.methods import Scale
 from exporters.modelfile import PREFIX, canonical_json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-REPORT_SCHEMA = "edgeport.quantization/1"
+REPORT_SCHEMA = "edgeport.quantization/2"
 
 
 def describe(
@@ -76,6 +77,21 @@ def describe_splits(splits: Splits) -> dict[str, list[dict[str, Any]]]:
         done.append(entry)
     whole = [{"node": s.node, "op_type": s.op_type, "reason": s.reason} for s in splits.skipped]
     return {"split_nodes": done, "whole_nodes": whole}
+
+
+def describe_correction(correction: Correction) -> dict[str, list[dict[str, Any]]]:
+    """Which biases were shifted and what that gave each layer, which were not and why."""
+    layers = [
+        {
+            "node": layer.node,
+            "sqnr_before_db": round(layer.sqnr_before_db, 2),
+            "sqnr_after_db": round(layer.sqnr_after_db, 2),
+            "kept": layer.kept,
+        }
+        for layer in correction.layers
+    ]
+    left = [{"node": i.node, "op_type": i.op_type, "reason": i.reason} for i in correction.left]
+    return {"corrected_nodes": layers, "uncorrected_nodes": left}
 
 
 def describe_methods(methods: Mapping[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.cfws.splitting import split_weights
 from calibration.description import (
     describe,
+    describe_correction,
     describe_methods,
     describe_set,
     describe_splits,
@@ -30,6 +31,11 @@ from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.qdq.insertion import insert
 from calibration.qdq.placement import Placement
+from calibration.qdq.policies import all_tensors
+from calibration.reporting.layers import layer_errors
+from calibration.reporting.ranges import activation_ranges, weight_ranges
+from calibration.rounding.bias import Correction, correct_biases
+from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Samples
 from calibration.scales.methods import SCALES
 from calibration.scales.ranges import choose_scales, statistics_of
@@ -50,6 +56,7 @@ def quantize(
     *,
     statistics: Statistics | None = None,
     evaluation: Samples | None = None,
+    measure_layers: bool = False,
     progress: Progress | None = None,
 ) -> QuantizeResult:
     """Quantize ``model`` with ranges from ``samples`` and write ``output``.
@@ -60,6 +67,8 @@ def quantize(
         statistics: what ``observe`` returned for this model and these samples: saves the pass,
             unless a layer is split.
         evaluation: what the result will be judged by; the calibration-set doctor compares the two.
+        measure_layers: run a few samples once more for the error of every layer, beside that of a
+            naive quantization: ``layers`` of the report and of the file.
 
     Raises:
         SamplesRefusedError: the calibration-set doctor finds an error that ``options.i_know`` does
@@ -77,47 +86,70 @@ def quantize(
     require_writable(output, overwrite=options.overwrite)
     clock = _Clock()
     with PeakMemory() as peak:
-        proto, description, seen = _quantized(job, clock)
+        quantized, description, seen = _quantized(job, clock)
+    if measure_layers:
+        description["layers"] = layer_errors(job, quantized, seen)
+        clock.lap("measure layers")
+    with PeakMemory() as last_peak:
+        proto = _finished_proto(job, quantized, seen, description)
         written = save_model(proto, output, overwrite=options.overwrite)
         clock.lap("write")
     report = {
         **description,
+        "source_size_bytes": file.size_bytes,
+        "size_bytes": written.size_bytes,
         "forward_seconds_per_sample": seen.forward_seconds / max(len(seen.sample_names), 1),
         "seconds": clock.laps | {"total": sum(clock.laps.values())},
-        "peak_rss_mib": round(peak.mib, 1),
+        "peak_rss_mib": round(max(peak.mib, last_peak.mib), 1),
     }
     return QuantizeResult(written, report)
 
 
-def _quantized(job: Job, clock: _Clock) -> tuple[onnx.ModelProto, dict[str, Any], Statistics]:
-    """The INT8 model, what it says of itself, and what was seen."""
+def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Statistics]:
+    """The INT8 model, what it will say of itself, and what was seen."""
     model = prepare(job.file.proto, str(job.file.path))
     job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
     clock.lap("prepare")
     diagnosis = job.diagnosis(model.graph)
     clock.lap("examine")
+    whole = all_tensors(model.graph)
     splits = split_weights(job, model)
     if job.options.split != "none":
         clock.lap("split")
     placement = job.policy.place(model.graph, job.floats)
     _require_something(placement, job.file)
-    seen = statistics_of(job, model, placement, split=bool(splits.splits))
+    seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
     clock.lap("observe")
     scales, methods = choose_scales(job, model, placement, seen)
     clock.lap("scales")
     description = describe(job, model.graph, placement, scales, seen)
     description |= describe_splits(splits) | describe_methods(methods)
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
-    insert(
+    grids = WeightGrids(scales=splits.weight_scales)
+    correction = Correction()
+    if job.options.correct_bias:
+        correction = correct_biases(job, model, placement, scales, grids)
+        clock.lap("bias")
+    description |= describe_correction(correction)
+    description["activation_ranges"] = activation_ranges(
+        job, model.graph, placement, scales, seen, methods
+    )
+    weights = [(item.node, item.weight) for item in placement.weighted]
+    numbers = insert(
         model,
         placement,
         scales,
         integer_bias=job.policy.integer_bias,
         half=job.half,
-        weight_scales=splits.weight_scales,
+        form=grids.form,
+        weight_scales=grids.scales,
+        rounded=grids.rounded,
+    )
+    description["weight_ranges"] = weight_ranges(
+        (node, weight, made) for (node, weight), made in zip(weights, numbers, strict=True)
     )
     description["respelled"] = job.policy.finish(model.graph)
-    return _finished_proto(job, model, seen, description), description, seen
+    return model, description, seen
 
 
 class _Clock:

@@ -1,0 +1,1 @@
+"""Integers and biases that leave a layer's output nearer to the float one than rounding alone."""

@@ -1,0 +1,253 @@
+"""Bias correction: rounding shifts the mean of a layer's output, and its bias shifts it back.
+
+    b[c] <- b[c] - E[ y^[c] - y[c] ]        over samples and positions, y before the activation
+
+with y^ from the quantized network and y from the float one (Nagel et al., arXiv:1906.04721, who
+compute the expectation; here it is measured). A layer must be measured behind corrected ones, or
+every shift is corrected again by each layer after it. That needs no pass a layer: inside the probe
+each sample's own shift is taken off the quantized output before the next layer reads it, so all
+layers are measured in one pass.
+
+A second pass, over samples held back from the first, runs the corrected network and keeps a
+layer's correction only if the error of its output, behind its activation, is smaller with it than
+without:
+
+    sum (act(y^) - act(y))²   <   sum (act(y^ + shift) - act(y))²
+
+Memory holds one number a channel. What cannot carry a shift is left alone, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.graph.queries import fresh_name, value_names
+from calibration.observing.probe import Probe
+from calibration.qdq.placement import LeftFloat, Placement
+from calibration.rounding.shares import decibels, learn_and_judge
+from calibration.rounding.sites import Site, find_sites
+from calibration.rounding.twin import WeightGrids, join, quantized_copy
+from calibration.scales.methods import Scale
+from exporters.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from calibration.job import Job
+
+_REDUCE_AXES_INPUT = 18  # since then ReduceMean takes its axes as an input
+
+
+@dataclass(frozen=True)
+class CorrectedLayer:
+    """What correction does to one layer, on samples that it was not measured on.
+
+    Attributes:
+        sqnr_before_db, sqnr_after_db: of the layer's output behind its activation, where all
+            layers before it are corrected.
+        kept: whether the correction stays.
+    """
+
+    node: str
+    sqnr_before_db: float
+    sqnr_after_db: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Layers that were measured, and layers that cannot be corrected."""
+
+    layers: tuple[CorrectedLayer, ...] = ()
+    left: tuple[LeftFloat, ...] = ()
+
+
+class Shift:
+    """How far a layer's output is off, a number a channel, over samples."""
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._sum = np.zeros(channels)
+        self._squares = np.zeros(channels)
+
+    def add(self, shift: NDArray[np.float32]) -> None:
+        """One sample's; any shape with one number a channel."""
+        values = shift.reshape(-1).astype(np.float64)
+        self._count += 1
+        self._sum += values
+        self._squares += values * values
+
+    def trusted(self) -> NDArray[np.float32]:
+        """The mean, shrunk by what few samples cannot know of it: m (1 - se²/m²), 0 at least.
+
+        (The positive-part estimator of James and Stein, a channel at a time.)
+        """
+        mean = self._sum / self._count
+        if self._count < 2:
+            return mean.astype(np.float32)
+        variance = np.maximum(self._squares - self._count * mean**2, 0) / (self._count - 1)
+        unsure = variance / self._count / np.maximum(mean**2, np.finfo(np.float64).tiny)
+        return (mean * np.maximum(1 - unsure, 0)).astype(np.float32)
+
+
+def correct_biases(
+    job: Job,
+    model: ir.Model,
+    placement: Placement,
+    scales: Mapping[ir.Value, Scale],
+    grids: WeightGrids,
+    *,
+    max_samples: int | None = None,
+) -> Correction:
+    """Shift the float biases of ``model``, in place, where that brings a layer's output nearer.
+
+    Args:
+        model: prepared and as ``placement`` describes it, not yet quantized; both are changed.
+        max_samples: by default what a probe may cost.
+
+    Raises:
+        UserError: there are statistics instead of samples.
+    """
+    if job.samples is None:
+        raise UserError(
+            "bias correction runs samples, and there are statistics only",
+            fix="Give the samples themselves, or say --no-correct-bias",
+        )
+    sites, left = find_sites(placement)
+    if not sites:
+        return Correction((), tuple(left))
+    named = {value.name or "": scale for value, scale in scales.items()}
+    float_model = model.clone()
+    probe = Probe(float_model)
+    learn, judge = learn_and_judge(job.samples, max_samples or probe.affordable)
+
+    outputs = join(probe, quantized_copy(job, model, named, grids))
+    shifts = _taken_off(probe, outputs, sites)
+    for shift in reversed(shifts):
+        probe.output(shift)
+    seen = [Shift(site.channels) for site in sites]
+    for row in probe.arrays(
+        learn, job.file.spec, what="bias", max_samples=len(learn), progress=job.progress
+    ):
+        for shift_seen, array in zip(seen, reversed(row), strict=True):
+            shift_seen.add(array)
+    means = [shift.trusted() for shift in seen]
+
+    taken = value_names(model.graph)
+    undo = [_shift(model.graph, s, mean, taken) for s, mean in zip(sites, means, strict=True)]
+    probe = Probe(float_model)
+    outputs = join(probe, quantized_copy(job, model, named, grids))
+    for site, mean in reversed(list(zip(sites, means, strict=True))):
+        _compare(probe, outputs, site, mean)
+    rows = probe.run(
+        judge,
+        job.file.spec,
+        what="bias, judged",
+        max_samples=len(judge),
+        progress=job.progress,
+    )
+    errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
+    layers = [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
+    for layer, site, old in zip(layers, sites, undo, strict=True):
+        if not layer.kept:
+            _put_back(site, old)
+    _note_biases(placement)
+    return Correction(tuple(layers), tuple(left))
+
+
+def _taken_off(probe: Probe, outputs: Mapping[str, ir.Value], sites: list[Site]) -> list[ir.Value]:
+    """Take each sample's own shift off every quantized output; returns the shifts."""
+    shifts = []
+    for site in sites:
+        real, blurred = probe.values[site.output.name], outputs[site.output.name or ""]
+        uses = list(blurred.uses())
+        shift = _mean(probe, site, probe.node("Sub", [blurred, real], f"{site.name}/error")[0])
+        (level,) = probe.node("Sub", [blurred, shift], f"{site.name}/level")
+        for node, slot in uses:
+            node.replace_input_with(slot, level)
+        shifts.append(shift)
+    return shifts
+
+
+def _mean(probe: Probe, site: Site, value: ir.Value) -> ir.Value:
+    """Of every channel, in a shape that can be subtracted from ``value``."""
+    name = f"{site.name}/shift"
+    axes = [0]
+    if site.channel_axis == -1:
+        flat = probe.constant(np.array([-1, site.channels], np.int64), f"{name}/flat")
+        (value,) = probe.node("Reshape", [value, flat], f"{name}/rows")
+    else:
+        axes += range(2, site.rank)
+    if probe.graph.opset_imports.get("", 0) < _REDUCE_AXES_INPUT:
+        return probe.node("ReduceMean", [value], name, {"axes": axes, "keepdims": 1})[0]
+    inputs = [value, probe.constant(np.array(axes, np.int64), f"{name}/axes")]
+    return probe.node("ReduceMean", inputs, name, {"keepdims": 1})[0]
+
+
+def _compare(
+    probe: Probe,
+    outputs: Mapping[str, ir.Value],
+    site: Site,
+    mean: NDArray[np.float32],
+) -> None:
+    """Three numbers: energy of the layer's output, error with the correction and without."""
+    real, blurred = probe.values[site.output.name], outputs[site.output.name or ""]
+    if site.channel_axis == 1:
+        mean = mean.reshape(1, -1, *[1] * (site.rank - 2))
+    shift = probe.constant(mean, f"{site.name}/mean")
+    (without,) = probe.node("Add", [blurred, shift], f"{site.name}/uncorrected")
+    made = [blurred, without]
+    if site.epilogue is not None:
+        epilogue = probe.nodes[site.epilogue.name]
+        real = epilogue.outputs[0]
+        made = [probe.copy_of(epilogue, {0: v}, f"{v.name}/activation") for v in made]
+    probe.sum_of_squares(real)
+    for value in made:
+        probe.sum_of_squares(real, value)
+
+
+def _layer(site: Site, energy: float, after: float, before: float) -> CorrectedLayer:
+    return CorrectedLayer(
+        site.name, decibels(energy, before), decibels(energy, after), bool(after < before)
+    )
+
+
+def _shift(
+    graph: ir.Graph, site: Site, mean: NDArray[np.float32], taken: set[str]
+) -> ir.Value | None:
+    """Let the carrier add ``-mean`` as well; returns what it added before."""
+    import onnx_ir as ir
+
+    node = site.carrier
+    old = node.inputs[site.slot] if len(node.inputs) > site.slot else None
+    added = site.constant
+    shifted = (np.float32(0) if added is None else added) - mean / np.float32(site.shift_gain)
+    name = fresh_name(taken, f"{node.name}/corrected_bias")
+    tensor = ir.tensor(np.asarray(shifted, np.float32), name=name)
+    value = ir.val(
+        name, const_value=tensor, shape=ir.Shape(shifted.shape), type=ir.TensorType(tensor.dtype)
+    )
+    graph.register_initializer(value)
+    if len(node.inputs) <= site.slot:
+        node.resize_inputs(site.slot + 1)
+    node.replace_input_with(site.slot, value)
+    return old
+
+
+def _put_back(site: Site, old: ir.Value | None) -> None:
+    site.carrier.replace_input_with(site.slot, old)
+    if old is None:
+        site.carrier.resize_inputs(site.slot)
+
+
+def _note_biases(placement: Placement) -> None:
+    """Tell the placement of biases that nodes have got."""
+    for index, item in enumerate(placement.weighted):
+        inputs = item.node.inputs
+        has_bias = len(inputs) > 2 and inputs[2] is not None
+        placement.weighted[index] = replace(item, bias_slot=2 if has_bias else None)
