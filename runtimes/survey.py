@@ -18,6 +18,7 @@ class TargetStatus:
         build, run: whether an engine for it can be built, and run, here.
         fix: what to type for what is missing, and where; empty if nothing is.
         evidence: how the target's row is known.
+        adapter: how it is known that edgeport's code for its software is right.
     """
 
     target: str
@@ -26,6 +27,7 @@ class TargetStatus:
     build: bool
     run: bool
     evidence: Evidence
+    adapter: Evidence
     fix: str = ""
     note: str = ""
 
@@ -69,6 +71,7 @@ def _status(
         build=present and (runtime.can_build or not needs_engine),
         run=present and runtime.can_run,
         evidence=target.evidence,
+        adapter=stack.adapter,
         fix=fix,
         note=target.note or stack.note,
     )

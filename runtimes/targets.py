@@ -60,6 +60,8 @@ class Stack:
         cross_builds: whether engines are built away from the device.
         types: ONNX tensor element types that may appear in the graph.
         setup: what to type, on the machine that builds, to get it.
+        adapter: how it is known that edgeport's code for this version is right; ``evidence`` is
+            that of the row.
     """
 
     key: str
@@ -72,6 +74,7 @@ class Stack:
     setup: str
     source: str
     evidence: Evidence
+    adapter: Evidence
     note: str = ""
 
 

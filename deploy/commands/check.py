@@ -43,7 +43,10 @@ def command(
     )
     errors = result["errors"]
     verdict = "nothing known stops a build" if errors == 0 else f"{errors} would stop a build"
-    out.say(f"{verdict}; evidence: {result['evidence'].value}")
+    out.say(
+        f"{verdict}; evidence: {result['evidence'].value}, "
+        f"of edgeport's code for this target: {result['adapter'].value}"
+    )
     out.result(result)
     return EXIT_VERDICT_FAIL if errors else EXIT_OK
 
@@ -59,6 +62,7 @@ def summary(model: Path, target: str, findings: list[Finding]) -> dict[str, Any]
         "model": model,
         "target": target,
         "evidence": stack.evidence,
+        "adapter": stack.adapter,
         "errors": sum(finding.severity == "error" for finding in findings),
         "findings": findings,
     }

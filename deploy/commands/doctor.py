@@ -113,9 +113,10 @@ def _show_runtimes(out: Output, runtimes: list[dict[str, Any]]) -> None:
 
 
 def _show_targets(out: Output, targets: list[dict[str, Any]]) -> None:
-    keys = ["target", "software", "build", "run", "evidence"]
+    keys = ["target", "software", "build", "run", "evidence", "adapter"]
+    columns = [*keys[:4], "evidence: the facts", "the code"]
     rows = [[target[key] for key in keys] for target in targets]
-    out.table("Targets, from this machine", keys, rows)
+    out.table("Targets, from this machine", columns, rows)
     _show_fixes(out, targets)
 
 
