@@ -8,19 +8,21 @@ What could not be measured, or not be decided, never counts as passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from calibration.samples import open_samples
 from calibration.samples.base import Array, Samples, inputs_of
+from calibration.samples.doctor.overlap import apart_from_calibration
+from calibration.samples.findings import check_overrides
 from deploy.boundaries import compare_layers
 from deploy.comparison import Comparison, Thresholds, judge_comparison
 from deploy.metrics.gathering import Gathering
-from deploy.sessions import open_session, spec_of
+from deploy.sessions import ONNX_SUFFIX, open_session, spec_of
 from exporters.errors import UserError
-from exporters.modelfile import ModelSpec
+from exporters.modelfile import ModelFile, ModelSpec
 from runtimes.base import Progress, Session
 from runtimes.feeds import check_feeds
 
@@ -39,6 +41,7 @@ def verify(
     thresholds: Thresholds | None = None,
     layers: bool = False,
     threads: int | None = None,
+    i_know: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare ``candidate`` with ``reference`` on ``samples``.
@@ -52,9 +55,11 @@ def verify(
         thresholds: what the candidate must reach.
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
+        i_know: ``overlap`` to judge by samples that a file was calibrated on; noted in the result.
         progress: called with ``samples`` and ``layers`` as phases.
 
     Raises:
+        SamplesRefusedError: a file was calibrated on some of these samples.
         UserError: no samples, files that do not belong together, an unknown metric.
         MissingRequirementError: a file's runtime cannot run here.
     """
@@ -64,6 +69,7 @@ def verify(
     opened = open_samples(samples, spec) if isinstance(samples, (str, Path)) else samples
     if len(opened) == 0:
         raise UserError("there are no samples to verify on", fix="Name others with --samples")
+    overlap = _overlap((candidate, reference), opened, tuple(i_know))
     run = Gathering(spec, metric)
     with (
         open_session(reference, threads=threads) as reference_session,
@@ -93,8 +99,20 @@ def verify(
         layers=inside,
         verdict=judge_comparison(thresholds or Thresholds(), overall, paired, inside),
         weights=str(spec.weights) if spec is not None else "",
-        notes=(*_notes(run, spec), *([_EMULATED] if emulated else [])),
+        notes=(*overlap, *_notes(run, spec), *([_EMULATED] if emulated else [])),
     )
+
+
+def _overlap(files: Iterable[Path], samples: Samples, i_know: tuple[str, ...]) -> list[str]:
+    """Notes about samples that a file was calibrated on, where ``i_know`` passes over them."""
+    check_overrides(i_know)
+    notes = []
+    for path in files:
+        if path.suffix == ONNX_SUFFIX:
+            known = ModelFile(path).quantization
+            found = apart_from_calibration(samples, known, "evaluation", i_know).findings
+            notes += [f"{finding.message}: the agreement flatters INT8" for finding in found]
+    return notes
 
 
 def _is_emulated(spec: ModelSpec | None) -> bool:

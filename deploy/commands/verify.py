@@ -50,6 +50,12 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")
     ] = None,
+    i_know: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'overlap': judge by samples that a file was calibrated on; the result notes it."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compare two files on the same samples, sample by sample, and judge the second.
@@ -70,6 +76,9 @@ def command(
 
         edgeport verify m.onnx m.int8.onnx --samples DIR --metric mine:f1 --max-metric-loss 0.01
 
+    An INT8 file knows the samples that it was calibrated on, and is not judged by those: exit code
+    2 unless --i-know overlap.
+
     Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
     quantize leaves them. An engine is run only where its device is.
     """
@@ -85,6 +94,7 @@ def command(
             thresholds=Thresholds(min_agreement, min_sqnr, max_metric_loss),
             layers=layers,
             threads=threads,
+            i_know=i_know or (),
             progress=progress,
         )
     _show(out, comparison)
