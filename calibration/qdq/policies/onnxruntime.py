@@ -6,7 +6,7 @@ results included, or every border costs a conversion:
 - activations uint8 with a zero point, taken after the fused ReLU (whose clipping Q then does),
   weights int8 per output channel, bias int32 at the scale of the accumulator;
 - a convolution has an integer kernel only with a quantized result; MatMul and Gemm return float
-  just as well;
+  just as well, but a Gemm before an activation would be fused with it into a float kernel first;
 - Add, Mul, Concat, pooling, Resize and nodes that only move values join where they stand between
   integer nodes: all their inputs come from integer kernels and some result goes to one;
 - where a node copies or selects bytes, input and output share one scale.
@@ -24,11 +24,12 @@ from calibration.graph.queries import (
     attribute,
     constant,
     data_inputs,
+    epilogue_of,
     is_moving,
     maker_of,
     result_of,
 )
-from calibration.graph.respell import respell_softplus
+from calibration.graph.respell import respell_biases, respell_softplus
 from calibration.qdq.placement import FloatRules, Placement
 from calibration.qdq.policies.common import account, pick_weighted
 from calibration.scales.methods import IntegerForm
@@ -67,7 +68,7 @@ class OnnxRuntimePolicy:
         return placement
 
     def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
-        return respell_softplus(graph)
+        return [*respell_softplus(graph), *respell_biases(graph)]
 
 
 def _refusal(item: Weighted) -> str | None:
@@ -148,7 +149,7 @@ def _place_node(node: ir.Node, placement: Placement) -> None:
     for slot, value in data_inputs(node):
         if slot == 0 or node.op_type in ("Add", "Mul", "Concat"):
             placement.quantize(value, node, slot)
-    if node.op_type in ("Gemm", "MatMul"):
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and epilogue_of(node) is None):
         return  # float result unless an integer node reads it, which then says so itself
     results = _results(node)
     for result in results:

@@ -61,12 +61,12 @@ TOPOLOGIES: tuple[Builder, ...] = (
     topologies.residual_chain,
     topologies.dense_block,
     topologies.shuffle,
-    topologies.transformer,
-    topologies.recurrent,
     operators.depthwise,
     operators.unfolded_batch_norms,
 )
-BODIES: tuple[Builder, ...] = (
+OTHERS: tuple[Builder, ...] = (
+    topologies.transformer,
+    topologies.recurrent,
     bodies.conditional,
     bodies.loop,
     bodies.scan,
@@ -76,6 +76,6 @@ BODIES: tuple[Builder, ...] = (
 )
 
 WORKING: dict[str, Builder] = {
-    build.__name__: build for build in (*OPERATORS, *TOPOLOGIES, *BODIES)
+    build.__name__: build for build in (*OPERATORS, *TOPOLOGIES, *OTHERS)
 }
 """What can be quantized, by name."""
