@@ -84,10 +84,19 @@ def quantize(place: Workplace) -> list[JSON]:
         **part.model_dump(),
         "model": model.sha256,
         "calibration": place.calibration.sha256,
+        "evaluation": place.evaluation.sha256,  # the doctor compares the two
+        "i_know": place.recipe.samples.i_know,
     }
+    i_know = tuple(place.recipe.samples.i_know)
 
     def work(stage: StageWork) -> None:
-        statistics = observe(model, place.calibration.samples, progress=place.steps("quantize"))
+        statistics = observe(
+            model,
+            place.calibration.samples,
+            i_know=i_know,
+            evaluation=place.evaluation.samples,
+            progress=place.steps("quantize"),
+        )
         stage.notes.append(f"one pass over the samples took {statistics.seconds:.1f} s")
         made = []
         for role, policy in zip(place.recipe.int8_roles, part.policies, strict=True):
@@ -97,6 +106,7 @@ def quantize(place: Workplace) -> list[JSON]:
                 split=part.split,
                 rest=part.rest if policy != "onnxruntime" else "fp32",  # its kernels have no FP16
                 keep_float=tuple(part.keep_float),
+                i_know=i_know,
                 overwrite=True,
             )
             result = quantize_model(
@@ -105,6 +115,7 @@ def quantize(place: Workplace) -> list[JSON]:
                 place.path(role),
                 options,
                 statistics=statistics,
+                measure_layers=True,
                 progress=place.steps("quantize"),
             )
             file = model_facts(role, place.path(role), place.folder)

@@ -52,7 +52,7 @@ def report_of(place: Workplace, results: Results) -> JSON:
             "files": _files(results),
         },
         "stages": [record.to_report() for record in place.store.records],
-        "quantization": [_quantization(made["report"]) for made in results.quantize],
+        "quantization": [made["report"] for made in results.quantize],
         "engines": [_engine(engine) for engine in results.engines],
         "latency": None if results.benchmark is None else _latency(results.benchmark),
         "agreement": [result["report"] for result in results.verify],
@@ -119,15 +119,6 @@ def _files(results: Results) -> list[JSON]:
     if results.cast is not None:
         files.append(results.cast["file"])
     return files + [made["file"] for made in results.quantize]
-
-
-def _quantization(report: JSON) -> JSON:
-    keys = ("policy", "scales", "quantized", "total", "skipped", "peak_rss_mib")
-    return {
-        **{key: report[key] for key in keys},
-        "samples": report["samples"]["count"],
-        "seconds": report["seconds"]["total"],
-    }
 
 
 def _engine(engine: JSON) -> JSON:

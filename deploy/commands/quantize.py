@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.console import Output, ProgressCallback
+from deploy.quantization_text import tell
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
     from calibration import QuantizeOptions, Statistics
     from calibration.samples import Samples
+
+
+_METHODS = "How ranges and weights are chosen"
+_NODES = "What stays in float"
+_SAMPLES = "Samples"
+_RESULT = "Result"
 
 
 def command(
@@ -24,52 +30,92 @@ def command(
         str, typer.Option("--samples", help="Folder, .npz, or synthetic:COUNT[:SEED].")
     ],
     policy: Annotated[
-        str, typer.Option(help="Where Q/DQ go: tensorrt or onnxruntime.")
+        str,
+        typer.Option(help="Where Q/DQ go: tensorrt or onnxruntime.", rich_help_panel=_METHODS),
     ] = "tensorrt",
     scales: Annotated[
         str,
-        typer.Option(help="How ranges are chosen: minmax, percentile, mse, entropy, kl-r, auto."),
+        typer.Option(
+            help="How ranges are chosen: minmax, percentile, mse, entropy, kl-r, auto.",
+            rich_help_panel=_METHODS,
+        ),
     ] = "mse",
     split: Annotated[
-        str, typer.Option(help="Convolutions split in two: none, cfws (all that can be), auto.")
+        str,
+        typer.Option(
+            help="Convolutions split in two: none, cfws (all that can be), auto.",
+            rich_help_panel=_METHODS,
+        ),
     ] = "none",
-    rounding: Annotated[str, typer.Option(help="Of weights: nearest.")] = "nearest",
-    weights: Annotated[str, typer.Option(help="Type of weights: int8.")] = "int8",
+    rounding: Annotated[
+        str, typer.Option(help="Of weights: nearest.", rich_help_panel=_METHODS)
+    ] = "nearest",
+    weights: Annotated[
+        str, typer.Option(help="Type of weights: int8.", rich_help_panel=_METHODS)
+    ] = "int8",
     rest: Annotated[
-        str, typer.Option(help="Type of all that is not quantized: fp32 or fp16.")
+        str,
+        typer.Option(
+            help="Type of all that is not quantized: fp32 or fp16.", rich_help_panel=_NODES
+        ),
     ] = "fp32",
     keep_float: Annotated[
         list[str] | None,
-        typer.Option(help="Node, or prefix of nodes, that stays in float; may be repeated."),
+        typer.Option(
+            help="Node, or prefix of nodes, that stays in float; may be repeated.",
+            rich_help_panel=_NODES,
+        ),
     ] = None,
     quantize_also: Annotated[
         list[str] | None,
         typer.Option(
             help="Node, or prefix of nodes, that the model file declares as float and that is to "
-            "be quantized all the same; may be repeated."
+            "be quantized all the same; may be repeated.",
+            rich_help_panel=_NODES,
         ),
     ] = None,
     statistics: Annotated[
         Path | None,
         typer.Option(
             help="File for what the pass over the samples saw: read where it exists, else written. "
-            "It serves every policy and method."
+            "It serves every policy and method.",
+            rich_help_panel=_SAMPLES,
         ),
     ] = None,
-    min_samples: Annotated[int, typer.Option(min=1, help="Fewer samples are refused.")] = 2,
+    min_samples: Annotated[
+        int, typer.Option(min=1, help="Fewer samples are refused.", rich_help_panel=_SAMPLES)
+    ] = 2,
     evaluation: Annotated[
         str | None,
-        typer.Option(help="What the result will be judged by: compared with the samples."),
+        typer.Option(
+            help="What the result will be judged by: compared with the samples.",
+            rich_help_panel=_SAMPLES,
+        ),
     ] = None,
     i_know: Annotated[
         list[str] | None,
         typer.Option(
             help="Go on in spite of this finding about the samples, or of all; may be repeated, "
-            "and the model file records it."
+            "and the model file records it.",
+            rich_help_panel=_SAMPLES,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a report, .html or .json: ranges, splits, and the error of every layer, "
+            "which takes a few samples more.",
+            rich_help_panel=_RESULT,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=_RESULT),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the report as JSON.", rich_help_panel=_RESULT),
+    ] = False,
 ) -> None:
     """Quantize a model file to INT8, with ranges from a calibration set.
 
@@ -91,11 +137,15 @@ def command(
     The samples are looked at before anything is run: too few, duplicates, noise, another range,
     layout or colour order than the model's. Errors refuse the set unless --i-know names them.
 
+    --report q.html writes one page: the range of every activation and weight, what was split, what
+    stayed float and why, and each layer's error beside that of a naive quantization.
+
     Known limits: weighted nodes inside If, Loop or a function stay in float; ONNX Runtime's int8
     kernels saturate on x86 CPUs without VNNI. Ranges are only as good as the samples: verify the
     result with edgeport verify.
     """
     from calibration import QuantizeOptions, open_samples, quantize
+    from deploy.report.quantization import check_report_path, write_quantization_report
 
     out = Output(json=as_json)
     options = QuantizeOptions(
@@ -111,6 +161,8 @@ def command(
         i_know=tuple(i_know or ()),
         overwrite=overwrite,
     )
+    if report is not None:
+        check_report_path(report, overwrite=overwrite)
     file = ModelFile(model)
     source = open_samples(samples, file.spec)
     with out.progress("Quantize") as progress:
@@ -122,17 +174,15 @@ def command(
             options,
             statistics=seen,
             evaluation=None if evaluation is None else open_samples(evaluation, file.spec),
+            measure_layers=report is not None,
             progress=progress,
         )
-    _say(out, result.model, dict(result.report))
-    out.result(
-        {
-            "path": str(result.model.path),
-            "sha256": result.model.sha256,
-            "size_bytes": result.model.size_bytes,
-            **result.report,
-        }
-    )
+    made = {"path": str(result.model.path), "sha256": result.model.sha256, **result.report}
+    tell(out, str(result.model.path), made)
+    if report is not None:
+        write_quantization_report(made, report, overwrite=overwrite)
+        out.say(f"report: {report}")
+    out.result(made)
 
 
 def _seen(
@@ -162,43 +212,3 @@ def _seen(
             fix="Give the samples it was made with, or another --statistics file",
         )
     return seen
-
-
-def _say(out: Output, model: ModelFile, report: dict[str, Any]) -> None:
-    counts, total = report["quantized"], report["total"]
-    done = ", ".join(f"{counts.get(op, 0)} of {total[op]} {op}" for op in total)
-    work = report["multiply_adds"]
-    share = f" ({work['quantized'] / work['total']:.1%} of the work)" if work["total"] else ""
-    out.say(f"{model.path} ({model.size_bytes / 1e6:.1f} MB): {done} in INT8{share}")
-    out.say(
-        f"policy {report['policy']}, scales {report['scales']} from {report['samples']['count']} "
-        f"samples, {report['activations']['tensors']} activations with "
-        f"{report['activations']['scales']} scales; rest {report['rest']}"
-    )
-    reasons: dict[str, Counter[str]] = {}
-    for item in report["skipped"]:
-        reasons.setdefault(item["reason"], Counter())[item["op_type"]] += 1
-    rows = [(", ".join(f"{n} {op}" for op, n in c.items()), why) for why, c in reasons.items()]
-    out.table("In float", ["nodes", "reason"], rows)
-    halves = [
-        (s["node"], *(f"{s[k]:.1f}" if k in s else "" for k in ("plain_sqnr_db", "split_sqnr_db")))
-        for s in report["split_nodes"]
-    ]
-    if halves:
-        out.table("Split in two", ["node", "SQNR whole, dB", "SQNR split, dB"], halves)
-    if report["scale_methods"]:
-        chosen = ", ".join(f"{n} by {name}" for name, n in report["scale_methods"].items())
-        out.say(f"ranges of tensors with a choice: {chosen}")
-    for item in report["respelled"]:
-        out.say(f"{item['node']}: {item['reason']}")
-    for item in report.get("cast", {}).get("kept_float", []):
-        out.say(f"FP32: {item['node']} ({item['op_type']}): {item['reason']}")
-    overridden = report["calibration_set"]["overridden"]
-    for finding in report["calibration_set"]["findings"]:
-        known = " (overridden)" if finding["code"] in overridden else ""
-        out.say(f"samples: {finding['code']}{known}: {finding['message']}. {finding['fix']}")
-    seconds = report["seconds"]
-    out.say(
-        f"took {seconds['total']:.1f} s ({seconds['observe']:.1f} s to observe), peak memory "
-        f"{report['peak_rss_mib']:.0f} MiB; next: edgeport verify MODEL {model.path} --samples …"
-    )

@@ -77,6 +77,22 @@ def signed_percent(share: float | None, places: int = 1) -> str:
     return f"{'0' if float(text) == 0 else text.replace('-', '−')} %"
 
 
+def signed(value: float | None, places: int | None = None) -> str:
+    """A number with its sign, plus or minus."""
+    text = number(value, places)
+    return f"+{text}" if value is not None and value > 0 and text[0] != NOTHING else text
+
+
+def share(value: float | None) -> str:
+    """A share that may be tiny: ``0.0024 %``, two significant digits."""
+    return NOTHING if value is None else f"{plain(float(f'{value * 100:.2g}'))} %"
+
+
+def small(value: float | None) -> str:
+    """A number of any size in three significant digits: ``0.00362``, ``1.2e-05``."""
+    return NOTHING if value is None else f"{value:.3g}".replace("e-0", "e-").replace("-", "−")
+
+
 def size(size_bytes: float) -> str:
     """Bytes in decimal units, as storage is sold: ``42.7 MB``."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -11,14 +11,17 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from deploy.report import formats, palette
 from deploy.report.headlines import headlines, interval_name, reference_case
+from deploy.report.quantization_schema import LayerError, LeftNode, Quantization
 from deploy.report.reading import load_report, parse_report
-from deploy.report.schema import CameraImage, Report, Skipped
+from deploy.report.schema import CameraImage, Report
 from exporters.errors import MissingRequirementError, UserError
 from exporters.files import require_writable, sha256_bytes, write_text
 
@@ -74,27 +77,40 @@ def write_report(bundle: Path, output: Path | None = None, *, overwrite: bool = 
 
 
 def _render(report: Report, source_sha256: str | None) -> str:
-    script = "\n".join((_PAGE / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    present = [key for key in _SECTIONS if getattr(report, key)]
+    return _page(
+        "template.html",
+        _SCRIPTS,
+        title=report.title,
+        report=report,
+        headlines=headlines(report),
+        sections=[(key, _SECTIONS[key][0]) for key in present],
+        missing=[_SECTIONS[key] for key in _SECTIONS if key not in present],
+        reference=reference_case(report.latency.cases) if report.latency else None,
+        interval=interval_name(report),
+        scenes=_scene_data(report),
+        source_sha256=source_sha256,
+    )
+
+
+def render_quantization(entry: Quantization) -> str:
+    """The page of one quantized file.
+
+    Raises:
+        MissingRequirementError: jinja2 is not installed.
+    """
+    name = Path(entry.path).name or "a quantized model file"
+    sections = [("summary", "Quantization"), ("provenance", "Provenance")]
+    return _page("quantization.html", _SCRIPTS[:1], title=name, entry=entry, sections=sections)
+
+
+def _page(template: str, scripts: Sequence[str], **content: Any) -> str:
+    script = "\n".join((_PAGE / "js" / name).read_text(encoding="utf-8") for name in scripts)
     script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
     style = "\n".join((_PAGE / "css" / name).read_text(encoding="utf-8") for name in _STYLES)
-    present = [key for key in _SECTIONS if getattr(report, key)]
-    page = (
-        _environment()
-        .get_template("template.html")
-        .render(
-            report=report,
-            headlines=headlines(report),
-            sections=[(key, _SECTIONS[key][0]) for key in present],
-            missing=[_SECTIONS[key] for key in _SECTIONS if key not in present],
-            reference=reference_case(report.latency.cases) if report.latency else None,
-            interval=interval_name(report),
-            scenes=_scene_data(report),
-            style=style,
-            script=script,
-            script_hash=_csp_hash(script),
-            source_sha256=source_sha256,
-        )
-    )
+    hashed = _csp_hash(script)
+    content |= {"style": style, "script": script, "script_hash": hashed}
+    page = _environment().get_template(template).render(content)
     if len(page.encode()) > MAX_BYTES:
         raise UserError(
             f"the report would have {formats.size(len(page.encode()))}, "
@@ -113,7 +129,7 @@ def _environment() -> Environment:
             "the report needs jinja2, which is not installed", fix="pip install 'edgeport[report]'"
         ) from error
     # the charts need markupsafe, which comes with jinja2
-    from deploy.report.charts import latency, layers, paired, spread
+    from deploy.report.charts import dumbbells, latency, layers, paired, spread, thumbnails
 
     environment = Environment(
         loader=FileSystemLoader(_PAGE),
@@ -133,7 +149,7 @@ def _environment() -> Environment:
         "percent",
         "ordinal",
     )
-    for name in (*filters, "title", "spelled", "moment", "plural"):
+    for name in (*filters, "signed", "share", "small", "title", "spelled", "moment", "plural"):
         environment.filters[name] = getattr(formats, name)
     environment.filters["metric"] = lambda value, name: formats.metric(name, value)
     environment.filters["sort_cameras"] = _as_mounted
@@ -143,6 +159,9 @@ def _environment() -> Environment:
         spread_chart=spread,
         layer_chart=layers,
         paired_chart=paired,
+        dumbbell_chart=dumbbells,
+        thumbnail=thumbnails,
+        gains=_gains,
         is_exact=layers.is_exact,
         operator_rows=_operator_rows,
         quantized_rows=_quantized_rows,
@@ -206,8 +225,25 @@ def _quantized_rows(
     return [(op, quantized.get(op, 0), total.get(op)) for op in ops]
 
 
-def _reasons(skipped: list[Skipped]) -> list[tuple[str, int]]:
+def _reasons(skipped: list[LeftNode]) -> list[tuple[str, int]]:
     return Counter(node.reason for node in skipped).most_common()
+
+
+def _gains(layers: list[LayerError]) -> str:
+    """What the layers won against the naive way, in one sentence."""
+    both = [
+        (layer.sqnr_before_db, layer.sqnr_after_db)
+        for layer in layers
+        if layer.sqnr_before_db is not None and layer.sqnr_after_db is not None
+    ]
+    if not both:
+        return ""
+    before, after = (median(values) for values in zip(*both, strict=True))
+    better = sum(new > old for old, new in both)
+    return (
+        f"Median {formats.number(after, 1)} dB, naive {formats.number(before, 1)} dB; better in "
+        f"{better} of {formats.plural(len(both), 'layer')}. Each has the errors of all before it."
+    )
 
 
 def _metric_names(rows: list[dict[str, Any]]) -> list[str]:

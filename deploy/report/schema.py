@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deploy.report.quantization_schema import Quantization
+
 SCHEMA = "edgeport.report/2"
 
 Scalar = float | int | bool | str | None
@@ -90,23 +92,6 @@ class Stage(_Part):
     peak_rss_mib: float | None = None
     cached: bool = False
     notes: list[str] = Field(default_factory=list)
-
-
-class Skipped(_Part):
-    node: str
-    op_type: str
-    reason: str
-
-
-class Quantization(_Part):
-    policy: str
-    scales: str
-    samples: int | None = None
-    quantized: dict[str, int] = Field(default_factory=dict)
-    total: dict[str, int] = Field(default_factory=dict)
-    skipped: list[Skipped] = Field(default_factory=list)
-    seconds: float | None = None
-    peak_rss_mib: float | None = None
 
 
 class EngineEntry(_Part):

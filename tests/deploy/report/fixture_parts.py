@@ -157,7 +157,20 @@ def quantization() -> list[dict[str, Any]]:
         },
     ]
     common = {
-        "samples": 16,
+        "schema": "edgeport.quantization/2",
+        "split": "auto",
+        "samples": {"count": 16, "sha256": digest("samples")},
+        "source_sha256": digest("fp32"),
+        "source_size_bytes": 160_212_480,
+        "size_bytes": 41_871_003,
+        "multiply_adds": {"quantized": 98_400_000_000, "total": 99_100_000_000},
+        **quantized_layers(),
+        "calibration_set": {
+            "findings": [
+                {"code": "few", "severity": "note", "message": "16 samples are few", "fix": "More"}
+            ],
+            "overridden": [],
+        },
         "total": {"Conv": 57, "Gemm": 2, "Add": 21, "MaxPool": 1, "Softmax": 1},
     }
     done = {"Conv": 57, "Gemm": 1, "Add": 16, "MaxPool": 1}
@@ -168,11 +181,81 @@ def quantization() -> list[dict[str, Any]]:
             "scales": "entropy",
             "quantized": done,
             "skipped": skipped,
-            "seconds": 31.8,
+            "seconds": {"observe": 20.1, "measure layers": 8.2, "write": 3.5, "total": 31.8},
             "peak_rss_mib": 1874.0,
+            "made_up_by_tomorrow": {"a key of": "a method that is not written yet"},
         }
         for policy in ("onnxruntime", "tensorrt")
     ]
+
+
+def quantized_layers(count: int = 24) -> dict[str, Any]:
+    """Ranges, errors, splits and corrections of a made-up network."""
+    rng = np.random.default_rng(9)
+    names = [f"/img_backbone/layer{1 + i // 6}/conv{i % 6}/Conv" for i in range(count)]
+    bell = [int(100 * np.exp(-(((i - 20) / 7) ** 2))) for i in range(40)]
+    activations, weights, layers = [], [], []
+    for index, name in enumerate(names):
+        high = float(rng.lognormal(1.5, 0.8))
+        cut = index % 5 == 3
+        activations.append(
+            {
+                "tensor": f"{name}_output_0",
+                "node": name,
+                "op_type": "Conv",
+                "minimum": 0.0 if index % 2 else -high / 2,
+                "maximum": high,
+                "low": 0.0 if index % 2 else -high / 2,
+                "high": high * 0.6 if cut else high,
+                "clipped": 2.4e-5 if cut else 0.0,
+                "method": "mse" if cut else "minmax",
+                "shared_by": 2 if index == 7 else 1,
+                "bars": [] if index == 4 else bell,
+            }
+        )
+        weights.append(
+            {
+                "node": name,
+                "op_type": "Conv",
+                "shape": [64, 64, 3, 3],
+                "minimum": -0.3,
+                "maximum": 0.41,
+                "smallest_scale": 0.00021,
+                "largest_scale": 0.0032,
+                "peak_to_rms": 14.0 if index == 9 else 5.1,
+                "sqnr_db": None if index == 2 else 41.2,
+                "bars": bell,
+            }
+        )
+        before = 38 - 0.6 * index + float(rng.normal(0, 1)) - 12 * (index == 9)
+        layers.append(
+            {
+                "node": name,
+                "op_type": "Conv",
+                "multiply_adds": 115_605_504,
+                "integer": index != 23,
+                "sqnr_before_db": None if index == 5 else before,
+                "sqnr_after_db": before + 2.5 + 9 * (index == 9) - 4 * (index == 14),
+            }
+        )
+    return {
+        "activation_ranges": activations,
+        "weight_ranges": weights,
+        "layers": layers,
+        "split_nodes": [
+            {"node": names[9], "range_ratio": 9.1, "plain_sqnr_db": 21.4, "split_sqnr_db": 33.0}
+        ],
+        "whole_nodes": [
+            {"node": names[3], "op_type": "Conv", "reason": "gains 0.4 dB at its output"}
+        ],
+        "corrected_nodes": [
+            {"node": names[1], "sqnr_before_db": 30.0, "sqnr_after_db": 31.5, "kept": True},
+            {"node": names[2], "sqnr_before_db": 30.0, "sqnr_after_db": 29.5, "kept": False},
+        ],
+        "uncorrected_nodes": [{"node": "m", "op_type": "MatMul", "reason": "a MatMul has no bias"}],
+        "respelled": [{"node": "s", "op_type": "Softplus", "reason": "as Max and Log"}],
+        "scale_methods": {"minmax": 14, "mse": 5},
+    }
 
 
 def engines() -> list[dict[str, Any]]:

@@ -265,7 +265,7 @@ def test_counts_without_a_total_are_not_given_one(full: dict[str, Any]) -> None:
     entry["quantized"], entry["total"] = {"Conv": 57, "Add": 16}, {"Conv": 60}
     report["quantization"] = [entry]
     text = Page(render(report)).text
-    assert "Nodes quantized73 Scales" in text.replace("73 </dd>", "73").replace("  ", " ")
+    assert "Nodes quantized73 Multiply-adds" in text.replace("73 </dd>", "73").replace("  ", " ")
     assert "57 of 60" in text
     assert "16 of" not in text
 
