@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.samples.base import inputs_of
+from calibration.samples.findings import ALL, OVERLAP
 from deploy.comparison import Thresholds
 from deploy.recipe import FP32
 from deploy.scenes import draw_scenes
@@ -71,6 +72,7 @@ def verify(place: Workplace, name: str, candidate: Path) -> JSON:
             thresholds=Thresholds(**part.thresholds.model_dump()),
             layers=layers,
             threads=place.threads,
+            i_know=[code for code in place.recipe.samples.i_know if code in (OVERLAP, ALL)],
             progress=place.steps(f"verify {name}"),
         )
         stage.result = {

@@ -60,10 +60,12 @@ class SamplesPart(_Part):
     Attributes:
         calibration: what INT8 scales are taken from.
         evaluation: what files are compared, timed and drawn on. Never the calibration set.
+        i_know: findings of the calibration-set doctor to go on in spite of, as ``--i-know``.
     """
 
     calibration: str
     evaluation: str
+    i_know: list[str] = Field(default_factory=list)
 
 
 class QuantizationPart(_Part):
@@ -193,6 +195,7 @@ class _Names:
     def check(self, recipe: Recipe) -> None:
         from calibration.options import SPLITS
         from calibration.qdq.policies import POLICIES
+        from calibration.samples.findings import ALL, CODES
         from calibration.scales.methods import SCALES
         from runtimes import names as runtime_names
         from runtimes import targets
@@ -203,6 +206,8 @@ class _Names:
             self._known(("quantization", "policies", index), policy, POLICIES, "policy")
         self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
         self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
+        for index, code in enumerate(recipe.samples.i_know):
+            self._known(("samples", "i_know", index), code, [*CODES, ALL], "finding")
         roles = [FP32, FP16, *recipe.int8_roles]
         for index, engine in enumerate(recipe.engines):
             self._known(("engines", index, "from"), engine.source, roles, "file")
@@ -231,10 +236,11 @@ def _with_absolute_paths(recipe: Recipe, folder: Path, source: str) -> Recipe:
             "rig": recipe.model.rig if recipe.model.rig == "input" else located(recipe.model.rig),
         }
     )
-    samples = SamplesPart(
-        calibration=_sample_source(recipe.samples.calibration, folder, source),
-        evaluation=_sample_source(recipe.samples.evaluation, folder, source),
-    )
+    sources = ("calibration", "evaluation")
+    located_sources = {
+        role: _sample_source(getattr(recipe.samples, role), folder, source) for role in sources
+    }
+    samples = recipe.samples.model_copy(update=located_sources)
     return recipe.model_copy(update={"model": model, "samples": samples})
 
 

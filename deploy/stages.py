@@ -110,7 +110,8 @@ class StageStore:
             with PeakMemory(children=True) as peak:
                 work(stage)
         except EdgeportError as error:
-            raise type(error)(f"{name}: {error.message}", fix=error.fix) from error
+            error.message = f"{name}: {error.message}"
+            raise
         return StageRecord(
             name=name,
             key=key,

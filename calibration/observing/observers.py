@@ -40,6 +40,7 @@ def observe(
     histograms: bool = True,
     min_samples: int = MIN_SAMPLES,
     i_know: Iterable[str] = (),
+    evaluation: Samples | None = None,
     progress: Progress | None = None,
 ) -> Statistics:
     """One streaming pass over ``samples``.
@@ -49,6 +50,7 @@ def observe(
         histograms: False keeps exact ranges only, which is all that ``minmax`` needs.
         min_samples: fewer are refused.
         i_know: errors of the calibration-set doctor to pass over, as in `QuantizeOptions`.
+        evaluation: what the result will be judged by; the doctor compares the two.
 
     Raises:
         SamplesRefusedError: a sample does not fit the model (wrong size or type, NaN, constant), or
@@ -65,6 +67,7 @@ def observe(
         file.spec,
         min_samples=min_samples,
         i_know=known,
+        evaluation=evaluation,
         progress=progress,
     )
     names = _default_tensors(graph_model) if tensors is None else list(tensors)

@@ -42,6 +42,7 @@ FATAL: Mapping[str, str] = {
 """Findings of a single sample that nothing overrides."""
 
 ALL = "all"
+OVERLAP = "overlap"
 
 DIGEST = 16
 """Hexadecimal digits of a digest: among a million samples, two alike once in 40 million sets."""

@@ -191,9 +191,12 @@ def test_it_goes_on_where_it_stopped(
     assert [name for name, reused in resumed.items() if reused] == ["export", "quantize"]
 
 
-def test_samples_in_both_sets_are_confessed(mini: Mini, tmp_path: Path) -> None:
+def test_samples_in_both_sets_are_refused_or_confessed(mini: Mini, tmp_path: Path) -> None:
     samples = {"calibration": str(mini.calibration), "evaluation": str(mini.calibration)}
-    recipe = recipe_for(mini, samples=samples, benchmark=None)
+    words = "quantize: 4 of 4 evaluation samples are in the calibration set too: seed-0-0, "
+    with pytest.raises(UserError, match=words):
+        run(recipe_for(mini, samples=samples, benchmark=None), tmp_path / "bundle")
+    recipe = recipe_for(mini, samples={**samples, "i_know": ["overlap"]}, benchmark=None)
     report = run(recipe, tmp_path / "bundle").report
     assert any(note.startswith("4 of 4 evaluation samples were used") for note in report["notes"])
     assert report["latency"] is None

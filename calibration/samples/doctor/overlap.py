@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from calibration.samples.base import Samples, input_hash
-from calibration.samples.findings import DIGEST, Diagnosis, Finding, named
+from calibration.samples.findings import DIGEST, OVERLAP, Diagnosis, Finding, named
 from calibration.samples.npz import NpzSamples
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def overlap_findings(
     shared = tuple(name for name, digest in other.items() if digest[:DIGEST] in known)
     if shared:
         yield Finding(
-            "overlap",
+            OVERLAP,
             "error",
             f"{len(shared)} of {len(other)} {role} samples are in the calibration set too: "
             f"{named(shared)}",
