@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.cfws.transform import Splits
-from calibration.graph.queries import WEIGHTED, multiply_adds
+from calibration.graph.queries import is_weighted_type, multiply_adds
 from calibration.job import Job
 from calibration.observing.coverage import coverage_findings
 from calibration.observing.statistics import Statistics
@@ -37,8 +37,9 @@ def describe(
     """Recipe and result; nothing in it depends on time or machine."""
     chosen = {item.node for item in placement.weighted}
     left = {item.node for item in placement.left}
-    total = Counter(node.op_type for node in graph)
-    skipped = Counter(node.op_type for node in graph if node.name in left)
+    everywhere = list(graph.all_nodes())  # bodies of control flow included
+    weights = [node for node in everywhere if is_weighted_type(node)]
+    skipped = Counter(node.op_type for node in everywhere if node.name in left)
     steps = sorted(scale.scale for scale in scales.values())
     return {
         "schema": REPORT_SCHEMA,
@@ -46,10 +47,10 @@ def describe(
         "source_sha256": job.file.sha256,
         "samples": {"count": len(statistics.sample_names), "sha256": statistics.samples_sha256},
         "quantized": dict(sorted(Counter(node.op_type for node in chosen).items())),
-        "total": {op: total[op] for op in sorted(total) if op in WEIGHTED},
+        "total": dict(sorted(Counter(node.op_type for node in weights).items())),
         "multiply_adds": {
             "quantized": sum(multiply_adds(node) for node in chosen),
-            "total": sum(multiply_adds(node) for node in graph if node.op_type in WEIGHTED),
+            "total": sum(map(multiply_adds, weights)),
         },
         "activations": {
             "tensors": len(scales),

@@ -26,12 +26,13 @@ from calibration.description import (
 from calibration.graph.prepare import prepare
 from calibration.graph.queries import WEIGHTED
 from calibration.job import Job, Progress
+from calibration.observing.agreement import agreement
 from calibration.observing.memory import PeakMemory
 from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.qdq.insertion import insert
 from calibration.qdq.placement import Placement
-from calibration.qdq.policies import all_tensors
+from calibration.qdq.policies import POLICIES, all_tensors
 from calibration.reporting.layers import layer_errors
 from calibration.reporting.ranges import activation_ranges, weight_ranges
 from calibration.rounding.bias import Correction, correct_biases
@@ -109,21 +110,24 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     """The INT8 model, what it will say of itself, and what was seen."""
     model = prepare(job.file.proto, str(job.file.path))
     job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
+    job.policy.require(model.graph, str(job.file.path))
     clock.lap("prepare")
     diagnosis = job.diagnosis(model.graph)
     clock.lap("examine")
+    canonical = agreement(model, job.file, job.samples)
+    clock.lap("prepare")
     whole = all_tensors(model.graph)
     splits = split_weights(job, model)
     if job.options.split != "none":
         clock.lap("split")
     placement = job.policy.place(model.graph, job.floats)
-    _require_something(placement, job.file)
+    _require_something(placement, job)
     seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
     clock.lap("observe")
     scales, methods = choose_scales(job, model, placement, seen)
     clock.lap("scales")
     description = describe(job, model.graph, placement, scales, seen)
-    description |= describe_splits(splits) | describe_methods(methods)
+    description |= describe_splits(splits) | describe_methods(methods) | {"canonical": canonical}
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
     grids = WeightGrids(scales=splits.weight_scales)
     correction = Correction()
@@ -161,18 +165,20 @@ class _Clock:
 
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
-        self.laps[phase] = round(now - self._last, 3)
+        self.laps[phase] = round(self.laps.get(phase, 0.0) + now - self._last, 3)
         self._last = now
 
 
-def _require_something(placement: Placement, file: ModelFile) -> None:
-    if not placement.weighted:
-        first = next((item for item in placement.left if item.op_type in WEIGHTED), None)
-        why = f": {first.node!r} {first.reason}" if first else ""
-        raise UserError(
-            f"nothing in {file.path} can be quantized{why}",
-            fix="Keep fewer nodes in float with --keep-float",
-        )
+def _require_something(placement: Placement, job: Job) -> None:
+    if placement.weighted:
+        return
+    first = next((item for item in placement.left if item.op_type in WEIGHTED), None)
+    why = f": {first.node!r} {first.reason}" if first else ""
+    other = next(name for name in POLICIES if POLICIES.get(name) is not job.policy)
+    fix = f"Choose --policy {other}, or cast the model instead: edgeport cast FILE --to fp16"
+    if job.options.keep_float:
+        fix = "Keep fewer nodes in float with --keep-float"
+    raise UserError(f"nothing in {job.file.path} can be quantized{why}", fix=fix)
 
 
 def _finished_proto(

@@ -107,6 +107,14 @@ class Policy(Protocol):
     integer_bias: bool
     integer_results: bool
 
+    def require(self, graph: ir.Graph, name: str) -> None:
+        """Refuse what the runtime could not load.
+
+        Raises:
+            UserError: names the node.
+        """
+        ...
+
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement: ...
 
     def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:

@@ -55,6 +55,9 @@ class OnnxRuntimePolicy:
     integer_bias = True
     integer_results = True
 
+    def require(self, graph: ir.Graph, name: str) -> None:
+        """ONNX Runtime runs the samples, and says then what it cannot load."""
+
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement:
         kept = floats.reasons(node.name or "" for node in graph)
         chosen, reasons = pick_weighted(graph, kept, _refusal)

@@ -19,7 +19,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calibration.cfws.plan import is_split_sum
+from calibration.graph.functions import OWN_DOMAIN
 from calibration.graph.queries import (
+    STANDARD_DOMAINS,
     Weighted,
     constant,
     data_inputs,
@@ -32,6 +34,7 @@ from calibration.graph.queries import (
 from calibration.qdq.placement import FloatRules, Placement
 from calibration.qdq.policies.common import account, pick_weighted
 from calibration.scales.methods import IntegerForm
+from exporters.errors import UserError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,6 +47,16 @@ class TensorRTPolicy:
     form = IntegerForm.INT8_SYMMETRIC
     integer_bias = False
     integer_results = False
+
+    def require(self, graph: ir.Graph, name: str) -> None:
+        for node in graph.all_nodes():
+            if node.domain not in (*STANDARD_DOMAINS, OWN_DOMAIN):
+                raise UserError(
+                    f"TensorRT does not know {node.domain}::{node.op_type}, node {node.name!r} of "
+                    f"{name}",
+                    fix="Export the model with standard operators only, before ONNX Runtime's "
+                    "optimizer, or choose --policy onnxruntime",
+                )
 
     def place(self, graph: ir.Graph, floats: FloatRules) -> Placement:
         kept = floats.reasons(node.name or "" for node in graph)
