@@ -1,7 +1,7 @@
 """ONNX's checker, asked before anything is written.
 
-It demands a shape of every output, which no runtime does. Files from elsewhere may lack it, where
-an operator's result is known to their own runtime only; for the check it is made up.
+It demands a shape of every input and output, which no runtime does. Files from elsewhere may lack
+it, where a result is known to their own runtime only; for the check it is made up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_graph(proto: onnx.ModelProto) -> None:
     """
     import onnx
 
-    with _shapes_of_outputs(proto):
+    with _shapes(proto):
         onnx.checker.check_model(proto, full_check=False)
 
 
@@ -35,19 +35,19 @@ def write_checked(proto: onnx.ModelProto, path: Path) -> None:
     """
     import onnx
 
-    with _shapes_of_outputs(proto):
+    with _shapes(proto):
         path.write_bytes(proto.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path))
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 @contextmanager
-def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
-    """Within the block every output tensor has a shape, of rank 0 where there was none."""
+def _shapes(proto: onnx.ModelProto) -> Iterator[None]:
+    """Within the block inputs and outputs have a shape, of rank 0 where there was none."""
     bare = [
-        output.type.tensor_type
-        for output in proto.graph.output
-        if output.type.HasField("tensor_type") and not output.type.tensor_type.HasField("shape")
+        value.type.tensor_type
+        for value in (*proto.graph.input, *proto.graph.output)
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
     ]
     for tensor_type in bare:
         tensor_type.shape.SetInParent()

@@ -111,13 +111,15 @@ def _readable(proto: onnx.ModelProto, name: str) -> ir.Model:
 
 def _free_negative_axes(graph: ir.Graph) -> None:
     """Some exporters write -1 for an axis of any size; ONNX leaves it unset."""
+    import onnx_ir as ir
+
     values = [*graph.inputs, *graph.outputs, *(v for node in graph for v in node.outputs)]
     for value in values:
-        if value.shape is None:
-            continue
-        for axis, size in enumerate(value.shape):
-            if isinstance(size, int) and size < 0:
-                value.shape[axis] = None
+        sizes = [] if value.shape is None else list(value.shape)
+        if any(isinstance(size, int) and size < 0 for size in sizes):
+            value.shape = ir.Shape(
+                None if isinstance(size, int) and size < 0 else size for size in sizes
+            )
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -110,7 +110,9 @@ def examine(
         if progress:
             progress(len(names))
     images = {key: found for key, form in forms.items() if (found := _stack(key, form, kept.items))}
-    summary_names = tuple(kept.items[0].summary) if kept.items else ()
+    # samples may differ in size, and an image of a few pixels has no neighbours to compare
+    first = kept.items[0].summary if kept.items else {}
+    summary_names = tuple(k for k in first if all(k in item.summary for item in kept.items))
     rows = [[item.summary[key] for key in summary_names] for item in kept.items]
     summaries = np.array(rows, float).reshape(len(rows), len(summary_names))
     order = [summary_names.index(_swapped_name(key, summary_names)) for key in summary_names]
