@@ -28,6 +28,7 @@ import typer
 from rich.console import Console
 
 from deploy.console import PipeClosedError
+from deploy.grouped_help import GroupedCommand
 from exporters.errors import (
     EXIT_BUG,
     EXIT_ENVIRONMENT,
@@ -81,7 +82,7 @@ def make_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     for name in COMMANDS:
         module = importlib.import_module(f"deploy.commands.{name.replace('-', '_')}")
-        app.command(name)(module.command)
+        app.command(name, cls=GroupedCommand)(module.command)
     return app
 
 

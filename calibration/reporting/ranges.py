@@ -56,9 +56,9 @@ def activation_ranges(
     drawn = SCALES.get(job.options.scales).needs_histogram
     entries: dict[ir.Value, JSON] = {}
     for group in placement.groups():
-        fed = any(value in whole for value in group)
+        unclipped = usual != "any" and any(value in whole for value in group)
         for value in group:
-            method = "minmax" if fed else chosen.get(value.name or "", usual)
+            method = "minmax" if unclipped else chosen.get(value.name or "", usual)
             seen = statistics.tensors[value.name or ""]
             entries[value] = {
                 **_maker(value),

@@ -38,7 +38,7 @@ def check_report_path(path: Path, *, overwrite: bool = False) -> None:
 
 
 def write_quantization_report(
-    report: Mapping[str, Any], path: Path, *, overwrite: bool = False
+    report: Mapping[str, Any], path: Path | str, *, overwrite: bool = False
 ) -> Path:
     """Write ``report`` as JSON, or the page that is drawn from it, by the ending of ``path``.
 
@@ -50,6 +50,7 @@ def write_quantization_report(
         UserError: the path is no report's, it exists, or ``report`` is of another schema.
         MissingRequirementError: jinja2 is not installed.
     """
+    path = Path(path)
     check_report_path(path, overwrite=overwrite)
     entry = parse_quantization(report)
     if path.suffix == ".json":

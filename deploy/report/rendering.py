@@ -43,6 +43,7 @@ _SECTIONS = {
     "agreement": ("Agreement", "nothing was compared"),
     "occupancy": ("Scene", "no sample was drawn"),
     "quantization": ("Quantization", "nothing was quantized"),
+    "samples": ("Samples", "no sample set was recorded"),
     "model": ("Model files", "no model file is listed"),
     "engines": ("Engines", "no engine was built"),
     "stages": ("Pipeline", "no stage was recorded"),

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deploy.report.quantization_schema import Quantization
+from deploy.report.samples_schema import SampleSets
 
 SCHEMA = "edgeport.report/2"
 
@@ -259,6 +260,7 @@ class Report(_Part):
     verdict: Verdict | None = None
     model: Model | None = None
     stages: list[Stage] | None = None
+    samples: SampleSets | None = None
     quantization: list[Quantization] | None = None
     engines: list[EngineEntry] | None = None
     latency: Latency | None = None
