@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from calibration.samples.findings import UNSTABLE_RANGES
 from deploy.recipe import EnginePart
 from deploy.verdict import Check, Verdict, judge
 from deploy.workplace import Workplace
@@ -52,6 +53,7 @@ def report_of(place: Workplace, results: Results) -> JSON:
             "files": _files(results),
         },
         "stages": [record.to_report() for record in place.store.records],
+        "samples": _samples(place, results),
         "quantization": [made["report"] for made in results.quantize],
         "engines": [_engine(engine) for engine in results.engines],
         "latency": None if results.benchmark is None else _latency(results.benchmark),
@@ -96,6 +98,17 @@ def _inputs(place: Workplace) -> list[JSON]:
         {"name": name, "source": one.source, "sha256": one.sha256, "samples": one.digests}
         for name, one in sets
     ]
+
+
+def _samples(place: Workplace, results: Results) -> JSON:
+    """The sets and what the doctor says of them; ranges belong to single files."""
+    described = results.quantize[0]["report"]["calibration_set"]
+    return {
+        "sets": [place.calibration.to_report(), place.evaluation.to_report()],
+        "shared": len(place.evaluation.shared_with(place.calibration)),
+        "findings": [f for f in described["findings"] if f["code"] != UNSTABLE_RANGES],
+        "overridden": described["overridden"],
+    }
 
 
 def _notes(place: Workplace) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from calibration.samples import open_samples
-from calibration.samples.base import Samples
 from calibration.samples.doctor.overlap import hashes_of
 from deploy.recipe import FP32, Recipe
 from deploy.sessions import ONNX_SUFFIX
@@ -30,7 +29,8 @@ class SampleSet:
     """
 
     def __init__(self, role: str, source: str, spec: ModelSpec) -> None:
-        self.samples: Samples = open_samples(source, spec)
+        self.samples = open_samples(source, spec)
+        self.role = role
         self.source = source
         if len(self.samples) == 0:
             raise UserError(f"samples.{role}: {source} holds no samples", fix="Name another source")
@@ -44,6 +44,17 @@ class SampleSet:
     def sha256(self) -> str:
         """Of everything that the samples come from, labels too."""
         return self.samples.sha256
+
+    def to_report(self) -> JSON:
+        """The entry under ``samples.sets`` of ``report.json``."""
+        groups, names = self.samples.groups, self.samples.names
+        return {
+            "role": self.role,
+            "source": Path(self.source).name,  # a report is passed on: no folder of somebody's
+            "samples": len(names),
+            "scenes": len(set(groups)) if groups != names else None,
+            "sha256": self.sha256,
+        }
 
     def shared_with(self, other: SampleSet) -> list[str]:
         """Names of samples whose content is in ``other`` too."""

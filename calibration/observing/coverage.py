@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.observing.statistics import Statistics
-from calibration.samples.findings import Finding
+from calibration.samples.findings import UNSTABLE_RANGES, Finding
 
 UNSTABLE = 0.02
 """Mean widening that is told: five steps of an INT8 scale."""
@@ -79,7 +79,7 @@ def coverage_findings(statistics: Statistics, tensors: Iterable[str]) -> list[Fi
     more = f" and {len(worst) - _TOLD} more" if len(worst) > _TOLD else ""
     return [
         Finding(
-            "unstable-ranges",
+            UNSTABLE_RANGES,
             "note",
             f"one more sample would widen the ranges of {len(found)} of {count} activations: "
             f"{told}{more}",

@@ -43,6 +43,7 @@ FATAL: Mapping[str, str] = {
 
 ALL = "all"
 OVERLAP = "overlap"
+UNSTABLE_RANGES = "unstable-ranges"
 
 DIGEST = 16
 """Hexadecimal digits of a digest: among a million samples, two alike once in 40 million sets."""

@@ -314,3 +314,39 @@ def test_the_demo_recipe_is_read() -> None:
     recipe = load_recipe(Path(__file__).parents[2] / "examples" / "demo.yaml")
     assert recipe.model.variant == "flashocc-m0"
     assert {engine.source for engine in recipe.engines} >= {"int8-tensorrt", "fp16"}
+
+
+def test_what_is_wrong_with_the_samples_stops_a_run_unless_known(
+    mini: Mini, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    shape = tuple(int(size) for size in mini.spec.inputs[0].shape)
+    for index in range(2):
+        images = random.integers(0, 256, shape, dtype=np.uint8)
+        np.savez(noise / f"frame-{index}.npz", images=images)
+    samples = {"calibration": str(noise), "evaluation": str(mini.evaluation)}
+    with pytest.raises(UserError, match=r"quantize: images: 12 of 12 images are white noise"):
+        run(recipe_for(mini, samples=samples, benchmark=None), tmp_path / "bundle")
+    known = recipe_for(mini, samples={**samples, "i_know": ["random-data"]}, benchmark=None)
+    bundle = run(known, tmp_path / "bundle")
+    told = bundle.report["samples"]
+    assert told["overridden"] == ["random-data"]
+    assert {f["code"]: f["severity"] for f in told["findings"]} == {
+        "random-data": "error",
+        "few": "note",
+        "drift-untested": "note",
+    }
+    sets = {entry["role"]: entry for entry in told["sets"]}
+    assert (sets["calibration"]["source"], sets["calibration"]["samples"]) == ("noise", 2)
+    assert sets["evaluation"]["sha256"] == open_samples(mini.evaluation).sha256
+    assert "error, overridden" in (bundle.path / "report.html").read_text()
+    with pytest.raises(UserError, match="unknown finding 'radom-data'"):
+        load_recipe(saved(tmp_path, samples={**samples, "i_know": ["radom-data"]}))
+
+
+def saved(folder: Path, **changes: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"model": {"variant": "flashocc-mini"}, **changes}))
+    return path

@@ -202,6 +202,7 @@ def full_report(
         "verdict": parts.verdict(),
         "model": parts.model(list(CLASSES)),
         "stages": parts.stages(),
+        "samples": parts.samples(),
         "quantization": parts.quantization(),
         "engines": parts.engines(),
         "latency": {

@@ -134,6 +134,34 @@ def stages() -> list[dict[str, Any]]:
     ]
 
 
+def samples() -> dict[str, Any]:
+    return {
+        "sets": [
+            {
+                "role": role,
+                "source": "made-up-drives",
+                "samples": count,
+                "scenes": scenes,
+                "sha256": digest(role),
+            }
+            for role, count, scenes in (("calibration", 16, 8), ("evaluation", 8, None))
+        ],
+        "shared": 0,
+        "findings": [
+            {
+                "code": "drift",
+                "severity": "error",
+                "message": "energy effect size 0.63, p = 0.001",
+                "fix": "Take both from the same places",
+                "samples": [],
+                "samples_concerned": 0,
+                "numbers": {"effect_size": 0.63, "p": 0.001},
+            }
+        ],
+        "overridden": ["drift"],
+    }
+
+
 def quantization() -> list[dict[str, Any]]:
     skipped = [
         {

@@ -25,6 +25,7 @@ SECTIONS = {
     "agreement": "Agreement (nothing was compared)",
     "occupancy": "Scene (no sample was drawn)",
     "quantization": "Quantization (nothing was quantized)",
+    "samples": "Samples (no sample set was recorded)",
     "model": "Model files (no model file is listed)",
     "engines": "Engines (no engine was built)",
     "stages": "Pipeline (no stage was recorded)",
@@ -250,6 +251,25 @@ def test_boundaries_without_a_finite_sqnr_give_a_sentence_instead_of_a_chart() -
     page = Page(render(minimal_report() | {"agreement": agreement}))
     assert "No evidence: no boundary has a finite SQNR." in page.text
     assert not [tag for tag, _ in page.elements if tag == "svg"]
+
+
+def test_sample_sets_and_what_was_found(full: dict[str, Any]) -> None:
+    report = copy.deepcopy(full)
+    text = Page(render(report)).text
+    assert "calibrationmade-up-drives168e152337e4e85aa3e" in text
+    assert "evaluationmade-up-drives8–efe77b201dc216c0" in text
+    assert "No sample is in both sets, by the SHA-256 of its inputs." in text
+    assert "error, overridden drift energy effect size 0.63, p = 0.001 Take both" in text
+    report["samples"] |= {"shared": 3, "findings": []}
+    text = Page(render(report)).text
+    assert "3 evaluation samples also served for calibration" in text
+    assert "The calibration-set doctor found nothing to say." in text
+    # what holds for all files is said once
+    told = {"code": "few", "severity": "note", "message": "3 samples are few", "fix": ""}
+    report["samples"]["findings"] = [told]
+    for entry in report["quantization"]:
+        entry["calibration_set"] = {"findings": [told], "overridden": []}
+    assert Page(render(report)).text.count("3 samples are few") == 1
 
 
 def test_an_engine_that_was_not_built_says_why() -> None:
