@@ -1,0 +1,120 @@
+"""What a board is asked to do, as the JSON that ``onboard.jobs`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporters.errors import MissingRequirementError
+from exporters.files import sha256_bytes, sha256_file
+from exporters.modelfile import ModelFile, canonical_json
+from runtimes.base import Array
+from runtimes.timing import Plan
+
+ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+
+
+@dataclass(frozen=True)
+class BoardCase:
+    """One model file on one board.
+
+    Attributes:
+        runtime: ``tensorrt`` (built there, with whatever the board has) or ``onnxruntime``; None
+            for an engine where the board can build one, else ONNX Runtime.
+        build: options of the builder, ``workspace_mib``.
+        options: of the session, ``threads`` or ``cuda_graph``.
+    """
+
+    name: str
+    path: Path
+    runtime: str | None = None
+    build: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cases, their inputs, and what to do with them.
+
+    Attributes:
+        samples: inputs by name, in order; used in turn.
+        plan: of the measurement; None to measure nothing.
+        outputs: whether all outputs of all samples come back.
+    """
+
+    cases: Sequence[BoardCase]
+    samples: Sequence[Mapping[str, Array]]
+    plan: Plan | None = None
+    outputs: bool = False
+    wait_s: float = 600.0
+
+
+def case_json(case: BoardCase, runtimes: Mapping[str, str], cache: str) -> dict[str, Any]:
+    """The case as the runner reads it, with paths of the board.
+
+    Args:
+        runtimes: what the board said it has, name to version.
+        cache: absolute path of the board's cache.
+
+    Raises:
+        MissingRequirementError: the board has nothing that could run the case.
+    """
+    file = ModelFile(case.path)
+    plan: dict[str, Any] = {
+        "name": case.name,
+        "file": f"{cache}/files/{sha256_file(case.path)}.onnx",
+        "options": dict(case.options),
+    }
+    engine_runtime = next((name for name in ENGINE_RUNTIMES if name in runtimes), None)
+    if case.runtime == "onnxruntime" or (case.runtime is None and engine_runtime is None):
+        if "onnxruntime" not in runtimes:
+            raise MissingRequirementError(
+                "the board can run nothing: neither TensorRT's Python bindings nor onnxruntime",
+                fix="There: sudo apt-get install nvidia-jetpack, or pip3 install onnxruntime",
+            )
+        return {**plan, "runs_in": "onnxruntime"}
+    if engine_runtime is None:
+        raise MissingRequirementError(
+            f"the board has no TensorRT for Python (it has {', '.join(runtimes) or 'nothing'})",
+            fix="There: sudo apt-get install nvidia-jetpack python3-libnvinfer",
+        )
+    key = {
+        "model": file.sha256,
+        "version": runtimes[engine_runtime],
+        "runtime": engine_runtime,
+        "build": dict(case.build),
+    }
+    name = sha256_bytes(canonical_json(key).encode())
+    return {
+        **plan,
+        "runs_in": engine_runtime,
+        "builds_in": engine_runtime,
+        "build": dict(case.build),
+        "engine": f"{cache}/engines/{name}.engine",
+    }
+
+
+def job_json(
+    job: Job, cases: Sequence[Mapping[str, Any]], feeds: str, cache: str
+) -> dict[str, Any]:
+    """The whole job; ``feeds`` is the archive's name in the board's cache."""
+    plan = job.plan
+    return {
+        "schema": "edgeport.board-job/1",
+        "cases": list(cases),
+        "feeds": f"{cache}/files/{feeds}",
+        "lock": f"{cache}/measuring.lock",
+        "wait_s": job.wait_s,
+        "outputs": job.outputs,
+        "plan": None
+        if plan is None
+        else {
+            "warmup": plan.warmup,
+            "min_runs": plan.min_runs,
+            "min_seconds": plan.min_seconds,
+            "max_runs": plan.max_runs,
+            "seed": plan.seed,
+        },
+    }

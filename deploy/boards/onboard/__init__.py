@@ -1,0 +1,13 @@
+"""The part that runs on the board: Python 3.8 and numpy, nothing else of edgeport.
+
+``deploy.boards.bundling`` zips this package into one file, ``python3 runner.pyz``, so nothing here
+may import from outside of it but the standard library, numpy and, where they are, the runtimes.
+
+    main.py       what the command line asks for
+    probing.py    what the board is and has
+    jobs.py       one job from its folder: build, measure, run; every event is a line of a log
+    building.py   engines, by TensorRT's Python bindings or by trtexec
+    sessions.py   running a file: ONNX Runtime, TensorRT
+    cudart.py     the CUDA runtime through ctypes
+    journal.py    the log, the lock, and errors in words
+"""

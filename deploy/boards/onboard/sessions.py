@@ -1,0 +1,146 @@
+"""Running a file on the board. A session checks its feeds once and is then only timed.
+
+``time`` gives milliseconds: ``wall_ms`` on the host's clock from feeds to outputs, and for an
+engine also ``h2d_ms``, ``compute_ms`` and ``d2h_ms`` between CUDA events on the stream.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from .cudart import Cuda
+from .journal import BoardError
+
+Feeds = Dict[str, Any]
+Milliseconds = Dict[str, float]
+
+
+def open_session(runtime: str, path: str, options: Dict[str, Any]) -> Any:
+    if runtime == "onnxruntime":
+        return OrtSession(path, options.get("threads"))
+    return TensorRTSession(path, runtime, cuda_graph=bool(options.get("cuda_graph")))
+
+
+class OrtSession:
+    """ONNX Runtime on the board's CPU."""
+
+    switches: Dict[str, bool] = {}
+
+    def __init__(self, path: str, threads: Optional[int]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = threads or 0
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no public base class
+            words = " ".join(str(error).split())
+            raise BoardError(
+                f"ONNX Runtime {onnxruntime.__version__} of the board does not take it: {words}",
+                "Upgrade onnxruntime on the board, or export with an older opset",
+            ) from error
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Feeds) -> Dict[str, Any]:
+        return dict(zip(self._names, self._session.run(self._names, feeds)))
+
+    def time(self, feeds: Feeds) -> Milliseconds:
+        started = time.perf_counter()
+        self._session.run(self._names, feeds)
+        return {"wall_ms": 1e3 * (time.perf_counter() - started)}
+
+
+class TensorRTSession:
+    """An engine, with page-locked buffers and one stream. Evidence: written."""
+
+    def __init__(self, path: str, module: str, *, cuda_graph: bool) -> None:
+        import importlib
+
+        trt = importlib.import_module(module)
+        self._trt = trt
+        self._cuda = Cuda()
+        self._cuda.require_device()
+        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._runtime = trt.Runtime(self._logger)
+        with open(path, "rb") as file:
+            self._engine = self._runtime.deserialize_cuda_engine(file.read())
+        if self._engine is None:
+            raise BoardError(
+                f"the engine does not load in {module} {trt.__version__} of this board",
+                "Give the model file: it is built on the board",
+            )
+        self._context = self._engine.create_execution_context()
+        self._stream = self._cuda.create_stream()
+        self._events = [self._cuda.create_event() for _ in range(4)]
+        self._inputs: List[str] = []
+        self._outputs: List[str] = []
+        self._host: Dict[str, Any] = {}
+        self._device: Dict[str, int] = {}
+        self._allocate()
+        self._graph: Optional[int] = None
+        self.switches = {"cuda_graph": cuda_graph, "spin_wait": False}
+
+    def _allocate(self) -> None:
+        import ctypes
+
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+            shape = tuple(self._engine.get_tensor_shape(name))
+            size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            memory = (ctypes.c_char * max(size, 1)).from_address(self._cuda.malloc_host(size))
+            self._host[name] = np.frombuffer(memory, dtype, count=size // dtype.itemsize).reshape(
+                shape
+            )
+            self._device[name] = self._cuda.malloc(size)
+            self._context.set_tensor_address(name, self._device[name])
+            is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+            (self._inputs if is_input else self._outputs).append(name)
+
+    def run(self, feeds: Feeds) -> Dict[str, Any]:
+        self._fill(feeds)
+        self._step()
+        return {name: self._host[name].copy() for name in self._outputs}
+
+    def time(self, feeds: Feeds) -> Milliseconds:
+        if self.switches["cuda_graph"] and self._graph is None:
+            self._graph = self._cuda.capture(self._stream, self._enqueue)  # after one plain run
+        started = time.perf_counter()
+        self._fill(feeds)
+        self._step()
+        wall_ms = 1e3 * (time.perf_counter() - started)
+        marks = self._events
+        spans = [self._cuda.elapsed_ms(a, b) for a, b in zip(marks, marks[1:])]
+        return dict(zip(("h2d_ms", "compute_ms", "d2h_ms"), spans), wall_ms=wall_ms)
+
+    def _fill(self, feeds: Feeds) -> None:
+        for name in self._inputs:
+            self._host[name][...] = feeds[name]
+
+    def _step(self) -> None:
+        self._cuda.record(self._events[0], self._stream)
+        for name in self._inputs:
+            host = self._host[name]
+            self._cuda.to_device(self._device[name], host.ctypes.data, host.nbytes, self._stream)
+        self._cuda.record(self._events[1], self._stream)
+        if self._graph is None:
+            self._enqueue()
+        else:
+            self._cuda.launch(self._graph, self._stream)
+        self._cuda.record(self._events[2], self._stream)
+        for name in self._outputs:
+            host = self._host[name]
+            self._cuda.to_host(host.ctypes.data, self._device[name], host.nbytes, self._stream)
+        self._cuda.record(self._events[3], self._stream)
+        self._cuda.synchronize(self._stream)
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._stream):
+            raise BoardError("TensorRT could not run the engine")

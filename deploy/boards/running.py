@@ -1,0 +1,251 @@
+"""A job from upload to result. The board works on its own; the connection is only a window.
+
+    connect -> probe -> upload what is missing -> start the runner, detached -> read its log
+            -> download the outputs -> remove the job's folder
+
+When the connection breaks, a new one goes on where the last one was: half an upload is continued,
+a running job is found again by its folder, and its log is read from the last byte seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import secrets
+import shlex
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deploy.boards.address import Address
+from deploy.boards.bundling import runner, runner_name
+from deploy.boards.connection import Access, Connection, ConnectionBrokenError, Progress
+from deploy.boards.jobs import Job, case_json, job_json
+from exporters.errors import EdgeportError, MissingRequirementError, UserError
+from exporters.files import sha256_bytes, sha256_file
+from runtimes.base import Array
+from runtimes.measuring import read_feeds
+
+Event = dict[str, Any]
+Value = TypeVar("Value")
+
+ATTEMPTS = 6
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+_POLL_S = 0.25
+
+
+@dataclass
+class BoardRun:
+    """What came back from a board.
+
+    Attributes:
+        board: what the board said of itself.
+        events: every line of its log.
+        outputs: by case, one dict of arrays a sample; empty unless they were asked for.
+        reconnects: how often the connection broke and was made again.
+    """
+
+    address: Address
+    board: Mapping[str, Any]
+    events: list[Event] = field(default_factory=list)
+    outputs: dict[str, list[dict[str, Array]]] = field(default_factory=dict)
+    reconnects: int = 0
+
+    def of(self, event: str) -> list[Event]:
+        return [entry for entry in self.events if entry["event"] == event]
+
+
+def run_on_board(
+    address: Address, job: Job, access: Access | None = None, progress: Progress | None = None
+) -> BoardRun:
+    """Do ``job`` on the board at ``address``.
+
+    Raises:
+        MissingRequirementError: no connection, no room, or the board lacks what the job needs.
+        UserError: the board refused a model or a sample.
+    """
+    return asyncio.run(BoardSession(address, access or Access(), progress).run(job))
+
+
+class BoardSession:
+    """One job on one board, over as many connections as it takes."""
+
+    def __init__(self, address: Address, access: Access, progress: Progress | None) -> None:
+        self._address = address
+        self._access = access
+        self._progress = progress or (lambda _phase, _done, _total: None)
+        self._result = BoardRun(address, {})
+        self._cache = ""
+        self._folder = ""
+        self._log = b""
+
+    async def run(self, job: Job) -> BoardRun:
+        await self._again(self._probe)
+        cases = [case_json(case, self._runtimes, self._cache) for case in job.cases]
+        feeds = _archive(job)
+        feeds_name = f"{sha256_bytes(feeds)}.npz"
+        files: dict[str, bytes | Path] = {runner_name(): runner(), feeds_name: feeds}
+        files |= {f"{sha256_file(case.path)}.onnx": case.path for case in job.cases}
+        request = job_json(job, cases, feeds_name, self._cache)
+        self._folder = f"{self._cache}/jobs/{secrets.token_hex(8)}"
+        try:
+            await self._again(lambda connection: self._upload(connection, files))
+            await self._again(lambda connection: self._start(connection, request))
+            await self._again(self._follow)
+            await self._again(self._fetch)
+        finally:
+            await self._forget()
+        return self._result
+
+    @property
+    def _runtimes(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._result.board["runtimes"]
+        return found
+
+    async def _again(self, step: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do ``step`` on a connection of its own, and once more on a new one when that breaks."""
+        for attempt in range(ATTEMPTS):
+            try:
+                async with Connection(self._address, self._access) as connection:
+                    await step(connection)
+            except ConnectionBrokenError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                self._result.reconnects += 1
+                await asyncio.sleep(_PAUSES_S[attempt])
+            else:
+                return
+
+    async def _probe(self, connection: Connection) -> None:
+        home = (await connection.require("pwd")).strip()
+        self._cache = str(PurePosixPath(home) / self._access.cache)
+        await connection.require("mkdir", "-p", *(f"{self._cache}/{d}" for d in ("files", "jobs")))
+        await self._send(connection, runner_name(), runner())
+        said = await connection.run(
+            self._access.python, f"{self._cache}/files/{runner_name()}", "probe"
+        )
+        if said.code != 0:
+            raise MissingRequirementError(
+                f"{self._address} cannot run the benchmark: "
+                f"{said.err.strip().splitlines()[-1] if said.err.strip() else said.code}",
+                fix="The board needs python3 (3.8 or newer) with numpy: "
+                "sudo apt-get install python3-numpy",
+            )
+        self._result.board = json.loads(said.out)
+        if "numpy" not in self._runtimes:
+            raise MissingRequirementError(
+                f"{self._address} has no numpy for its python3",
+                fix="There: sudo apt-get install python3-numpy",
+            )
+
+    async def _upload(self, connection: Connection, files: Mapping[str, bytes | Path]) -> None:
+        for name, data in files.items():
+            await self._send(connection, name, data)
+
+    async def _send(self, connection: Connection, name: str, data: bytes | Path) -> None:
+        """A file under its hash, unless the board has it with this very size."""
+        remote = f"{self._cache}/files/{name}"
+        size = len(data) if isinstance(data, bytes) else data.stat().st_size
+        there = await connection.run("stat", "-c", "%s", remote)
+        if there.code == 0 and int(there.out) == size:
+            return
+        await connection.upload(data, remote, size, self._progress)
+
+    async def _start(self, connection: Connection, request: Mapping[str, Any]) -> None:
+        """Start the runner so that it outlives the connection; once, however often this is done."""
+        await connection.require("mkdir", "-p", self._folder)
+        job = json.dumps(request).encode()
+        await connection.upload(job, f"{self._folder}/job.json", len(job))
+        pyz = f"{self._cache}/files/{runner_name()}"
+        script = (
+            f"cd {self._folder} && mkdir started 2>/dev/null || exit 0; "
+            f"setsid nohup {shlex.quote(self._access.python)} {pyz} job {self._folder} "
+            f"</dev/null >{self._folder}/stdout 2>&1 & echo $! >{self._folder}/pid"
+        )
+        await connection.shell(script)
+
+    async def _follow(self, connection: Connection) -> None:
+        """Read the log until it says how the job ended."""
+        silent = 0
+        while True:
+            new = await connection.read_from(f"{self._folder}/log.jsonl", len(self._log))
+            whole = new[: new.rfind(b"\n") + 1]  # a line may be half written
+            self._log += whole
+            for line in whole.splitlines():
+                if self._heard(json.loads(line)):
+                    return
+            silent = 0 if whole else silent + 1
+            if silent and silent % 20 == 0:
+                await self._require_alive(connection)
+            await asyncio.sleep(_POLL_S)
+
+    def _heard(self, event: Event) -> bool:
+        """Note one event; whether it was the last."""
+        self._result.events.append(event)
+        if event["event"] == "error":
+            kind = EdgeportError if event.get("bug") else UserError
+            raise kind(f"{self._address}: {event['message']}", fix=event["fix"])
+        if event["event"] == "run":
+            self._progress("measure", event["round"] + 1, 0)
+        elif event["event"] == "sample":
+            self._progress(f"run {event['case']}", event["done"], event["total"])
+        elif event["event"] in ("building", "loading", "waiting"):
+            self._progress(f"{event['event']} {event.get('case', '')}".strip(), 0, 0)
+        return bool(event["event"] == "end")
+
+    async def _require_alive(self, connection: Connection) -> None:
+        alive = await connection.shell(f"kill -0 $(cat {self._folder}/pid) 2>/dev/null")
+        if alive.code == 0:
+            return
+        left = await connection.read_from(f"{self._folder}/log.jsonl", len(self._log))
+        if left:
+            return  # it ended between two looks
+        said = (await connection.run("tail", "-c", "600", f"{self._folder}/stdout")).out.strip()
+        raise MissingRequirementError(
+            f"{self._address}: the run ended without a word (killed, or out of memory)"
+            + (f": {said}" if said else ""),
+            fix=f"Look there: ssh {self._address.host} dmesg | tail",
+        )
+
+    async def _fetch(self, connection: Connection) -> None:
+        for event in self._result.of("outputs"):
+            with tempfile.TemporaryDirectory(prefix="edgeport-board-") as scratch:
+                local = Path(scratch) / "outputs.npz"
+                await connection.download(f"{self._folder}/{event['file']}", local)
+                if sha256_file(local) != event["sha256"]:
+                    raise ConnectionBrokenError(
+                        f"the outputs of {event['case']} came damaged from {self._address}",
+                        fix="Run it again",
+                    )
+                self._result.outputs[event["case"]] = read_feeds(local)
+
+    async def _forget(self) -> None:
+        """Remove the job's folder, ending what still runs in it; a board that is gone is left."""
+        if not self._folder:
+            return
+        script = (
+            f"pid=$(cat {self._folder}/pid 2>/dev/null) && kill -- -$pid 2>/dev/null; "
+            f"rm -rf {self._folder}"
+        )
+        try:
+            async with Connection(self._address, self._access) as connection:
+                await connection.shell(script)
+        except EdgeportError:
+            return
+
+
+def _archive(job: Job) -> bytes:
+    """All samples as ``onboard.jobs.read_feeds`` takes them."""
+    arrays: dict[str, Any] = {
+        f"{index}:{name}": value
+        for index, sample in enumerate(job.samples)
+        for name, value in sample.items()
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
