@@ -10,14 +10,12 @@ Written here: one data file ``NAME.onnx.data`` beside ``NAME.onnx``, every tenso
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from exporters.errors import UserError
 from exporters.files import written_atomically
-from exporters.validity import write_checked
+from exporters.validity import needed_bytes, tensors_of, write_checked
 
 if TYPE_CHECKING:
     import onnx
@@ -29,13 +27,6 @@ SMALLEST_BYTES = 1024
 """Smaller tensors stay in the graph, where shape inference finds them."""
 
 _ALIGNMENT_BYTES = 4096
-
-
-def tensors_of(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model: initializers and attributes, in bodies and functions too."""
-    yield from _of_graph(proto.graph)
-    for function in proto.functions:
-        yield from _of_nodes(function.node)
 
 
 def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
@@ -104,24 +95,6 @@ _FIX = "Copy the model together with its data files into one folder"
 _AGAIN = "The file is truncated or of another model: copy it again"
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    yield from _of_nodes(graph.node)
-
-
-def _of_nodes(nodes: object) -> Iterator[onnx.TensorProto]:
-    for node in nodes:  # type: ignore[attr-defined]  # repeated fields have no public type
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _of_graph(graph)
-
-
 def _checked_file(tensor: onnx.TensorProto, path: Path) -> Path:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
@@ -142,7 +115,7 @@ def _checked_file(tensor: onnx.TensorProto, path: Path) -> Path:
         )
     if not file.is_file():
         raise UserError(f"{what} should be in {file}, which does not exist", fix=_FIX)
-    size, needed = file.stat().st_size, _needed_bytes(tensor)
+    size, needed = file.stat().st_size, needed_bytes(tensor)
     try:
         offset = int(entries.get("offset", 0))
         length = int(entries.get("length", needed))
@@ -158,16 +131,6 @@ def _checked_file(tensor: onnx.TensorProto, path: Path) -> Path:
             f"{what} has {length} bytes, its shape {list(tensor.dims)} needs {needed}", fix=_AGAIN
         )
     return file
-
-
-def _needed_bytes(tensor: onnx.TensorProto) -> int:
-    import onnx
-
-    bits = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
-    if name not in bits:
-        bits[name] = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return -(-math.prod(tensor.dims) * bits[name] // 8)
 
 
 def _move_out(proto: onnx.ModelProto, file: Path, location: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from calibration.graph.queries import RECURRENT, WEIGHTED, inner_nodes, is_weighted_type
 from exporters.errors import UserError
+from exporters.validity import problem_of
 
 if TYPE_CHECKING:
     import onnx
@@ -24,12 +25,18 @@ _QUANTIZED = (
 )
 
 
-def require_dense(proto: onnx.ModelProto, name: str) -> None:
-    """Refuse sparse initializers, which nothing here reads.
+def require_valid(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse what is no valid ONNX, and sparse initializers, which nothing here reads.
 
     Raises:
-        UserError: there are some.
+        UserError: with the first problem.
     """
+    problem = problem_of(proto)
+    if problem is not None:
+        raise UserError(
+            f"{name} is no valid ONNX model: {problem}",
+            fix="It may be damaged: export or copy it again",
+        )
     if proto.graph.sparse_initializer:
         raise UserError(
             f"{name} has sparse initializers, first "

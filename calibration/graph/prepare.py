@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration.graph.acceptance import require_dense, require_quantizable
+from calibration.graph.acceptance import require_quantizable, require_valid
 from calibration.graph.batch_norms import fold_batch_norms
 from calibration.graph.constants import evaluate_parameters, lift_constants
 from calibration.graph.functions import inline_weighted
@@ -32,12 +32,12 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
         UserError: the file is quantized already, computes in FP16, has nothing to quantize, or is
             no valid ONNX graph.
     """
-    require_dense(proto, name)
+    require_valid(proto, name)
     plain, functions = inline_weighted(proto, name)
     changes = [f"function {function} written out" for function in functions]
     plain, raised = _raised(plain, name)
     changes += raised
-    model = _readable(plain, name)
+    model = canonical(plain)
     graph = model.graph
     changes += _drop_defaults(model)
     require_quantizable(graph, name)
@@ -90,23 +90,6 @@ def _raised(proto: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, list[st
             raise
         return proto, []
     return raised, [f"opset {before} raised to {RAISED_OPSET}"] if raised is not proto else []
-
-
-def _readable(proto: onnx.ModelProto, name: str) -> ir.Model:
-    """`canonical`; where that fails, what ONNX's checker says against the file."""
-    import onnx
-
-    try:
-        return canonical(proto)
-    except Exception as error:
-        try:
-            onnx.checker.check_model(proto)
-        except (onnx.checker.ValidationError, ValueError) as invalid:
-            raise UserError(
-                f"{name} is no valid ONNX graph: {str(invalid).strip().splitlines()[0]}",
-                fix="Export it again, or look at it with: python -m onnx.checker FILE",
-            ) from error
-        raise
 
 
 def _free_negative_axes(graph: ir.Graph) -> None:

@@ -7,6 +7,7 @@ fixed size remain, so that memory depends on the model and not on the number of 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from calibration.observing.taps import MAXIMUM, MINIMUM, PART, SIZE, Tap, tap
 from calibration.samples.base import Array, Samples
 from calibration.samples.findings import check_overrides
 from exporters.errors import UserError
+from exporters.external import MESSAGE_LIMIT_BYTES
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
@@ -126,13 +128,21 @@ class _Observer:
             for name in tensors
         }
         self.forward_seconds = 0.0
+        self._path = path
         self._producers = {v.name: node.name for node in model.graph for v in node.outputs}
         self._taps = tap(model, tensors, feeds, parts=histograms)
         self._session = _session(model, path)
 
     def add(self, sample: str, feeds: Mapping[str, Array]) -> None:
         started = time.perf_counter()
-        results = self._session.run(list(self._taps), dict(feeds))
+        try:
+            results = self._session.run(list(self._taps), dict(feeds))
+        except Exception as error:  # ONNX Runtime's exceptions share no public base class
+            raise UserError(
+                f"ONNX Runtime cannot run {self._path} on sample {sample!r}: "
+                f"{str(error).splitlines()[0]}",
+                fix="Check that this sample is what the model takes, and that the model runs",
+            ) from error
         self.forward_seconds += time.perf_counter() - started
         for told, value in zip(self._taps.values(), results, strict=True):
             if not np.isfinite(value).all():
@@ -156,14 +166,24 @@ def _session(model: ir.Model, path: Path) -> Any:
 
     options = ort.SessionOptions()
     options.log_severity_level = 3  # taps that share a tensor draw warnings about optimisation
-    data = ir.to_proto(model).SerializeToString()
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        if _weight_bytes(model) <= MESSAGE_LIMIT_BYTES:
+            data = ir.to_proto(model).SerializeToString()
+            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as folder:
+            tapped = Path(folder) / "tapped.onnx"
+            ir.save(model, tapped, external_data="weights")
+            return ort.InferenceSession(str(tapped), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise UserError(
             f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}",
             fix=f"Export it with standard operators, or look at it with: edgeport inspect {path}",
         ) from error
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _default_tensors(model: ir.Model) -> list[str]:

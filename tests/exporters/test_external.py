@@ -13,8 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import UserError
-from exporters.external import data_path, payload_bytes, tensors_of
+from exporters.external import data_path, payload_bytes
 from exporters.modelfile import ModelFile, save_model
+from exporters.validity import tensors_of
 
 
 def model(fill: float = 1.0) -> onnx.ModelProto:
