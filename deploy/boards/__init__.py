@@ -1,6 +1,7 @@
 """Boards: models measured where they will run, over plain SSH.
 
-    address.py      ssh://user@host:port, and inventory files with many of them
+    address.py      ssh://user@host:port
+    inventory.py    many boards in one file
     connection.py   one SSH connection: commands, files by hash, errors in words, reconnecting
     onboard/        what runs on the board, zipped into one file by bundling.py
     jobs.py         what the board is asked to do, as the JSON that it reads

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from deploy.boards.connection import Access
+from deploy.boards.inventory import find_boards
+from deploy.boards.showing import bench_boards
 from deploy.console import Output
-from exporters.errors import UserError
+from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
 from runtimes.benchmark import BenchResult, Case, CaseResult
 from runtimes.timing import Plan
@@ -38,8 +41,18 @@ def command(
         str | None, typer.Option(help="Inputs to run; else seeded random ones, which is said.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of random inputs and of the order of runs.")] = 0,
+    board: Annotated[
+        list[str] | None,
+        typer.Option(help="ssh://user@host[:port] or an inventory file; may be repeated."),
+    ] = None,
+    board_python: Annotated[
+        str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
+    ] = "python3",
+    board_cache: Annotated[
+        str, typer.Option(help="Folder on the board, from its user's home.")
+    ] = ".cache/edgeport",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
+) -> int:
     """Time files against each other: percentiles with 95 % intervals, throughput, memory.
 
     Each file runs in a process of its own and they take turns, in an order drawn anew each
@@ -47,6 +60,12 @@ def command(
     p90 36, p99 368. Example:
 
         edgeport bench m.onnx m.int8.onnx --samples samples/ --runs 400 --threads 2
+
+        edgeport bench m.fp16.onnx m.int8.onnx --board ssh://nvidia@orin --samples samples/
+
+    With --board model files are copied to the board, built there with its own TensorRT and
+    measured there, in turns in one process; a broken connection is made again, and nothing stays
+    but the cache. Several boards work at the same time.
 
     Known limits: only the runtime is timed, not decoding, resizing or post-processing. Latencies
     of engines include the copies to and from the GPU. Intervals take runs as independent.
@@ -58,12 +77,16 @@ def command(
         for name, path, feeds in zip(_names(files), files, inputs, strict=True)
     ]
     plan = Plan(warmup, runs or 30, 0.0 if runs else seconds, runs or 10_000, seed)
+    if board:
+        access = Access(python=board_python, cache=board_cache)
+        return bench_boards(out, find_boards(board, access), cases, plan, notes)
     from runtimes import bench
 
     with out.progress("Bench") as progress:
         result = bench(cases, plan, progress)
     _show(out, result, notes)
     out.result({**result.to_json(), "notes": [*notes, *result.notes]})
+    return EXIT_OK
 
 
 def _inputs(

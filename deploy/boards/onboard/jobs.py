@@ -60,6 +60,7 @@ def _run(job: Job, folder: str, log: Journal) -> None:
         log.write(
             "loaded",
             case=case["name"],
+            runtime=case["runs_in"],
             load_s=load_s,
             size_bytes=size,
             switches=session.switches,

@@ -1,0 +1,101 @@
+"""``edgeport bench --board``: measure on the boards and show one table of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploy.boards.benching import BoardBench, BoardTiming, bench_on_boards
+from deploy.boards.inventory import Board
+from deploy.boards.jobs import BoardCase, Job
+from deploy.console import Output
+from exporters.errors import EXIT_OK, UserError
+from runtimes.benchmark import Case
+from runtimes.timing import Plan
+
+COLUMNS = ["board", "file", "runtime", "p50", "p90", "p99", "compute", "runs/s", "times as fast"]
+
+_BOARD_RUNTIMES = (None, "tensorrt", "onnxruntime")
+
+
+def bench_boards(
+    out: Output, boards: Sequence[Board], cases: Sequence[Case], plan: Plan, notes: Sequence[str]
+) -> int:
+    """Measure ``cases`` on all ``boards`` and say what came out; the exit code.
+
+    Raises:
+        UserError: a file or runtime that no board can take.
+    """
+    job = Job([_board_case(case) for case in cases], cases[0].samples, plan)
+    with out.progress("Bench") as progress:
+        results = bench_on_boards(boards, job, progress)
+    out.table("Latency in ms, with 95 % intervals", COLUMNS, [r for b in results for r in _rows(b)])
+    for result in results:
+        _say_board(out, result)
+    for note in notes:
+        out.say(note)
+    out.result(
+        {
+            "schema": "edgeport.board-bench/1",
+            "boards": [result.to_json() for result in results],
+            "notes": list(notes),
+        }
+    )
+    failed = [result.error for result in results if result.error is not None]
+    return max((error.exit_code for error in failed), default=EXIT_OK)
+
+
+def _board_case(case: Case) -> BoardCase:
+    if case.path.suffix != ".onnx":
+        raise UserError(
+            f"{case.path} is an engine; boards build their own",
+            fix="Give the model file (.onnx) that it was built from",
+        )
+    if case.runtime not in _BOARD_RUNTIMES:
+        raise UserError(
+            f"boards do not run {case.runtime}", fix="Leave --runtime away, or choose onnxruntime"
+        )
+    options = {} if case.threads is None else {"threads": case.threads}
+    return BoardCase(case.name, case.path, case.runtime, options=options)
+
+
+def _rows(result: BoardBench) -> list[list[object]]:
+    return [[result.name, *_row(case)] for case in result.cases]
+
+
+def _row(case: BoardTiming) -> list[object]:
+    percentiles = [
+        None if p.value_ms is None else _interval(p.value_ms, p.low_ms, p.high_ms)
+        for p in case.timing.percentiles
+    ]
+    ratio = case.ratio_to_reference
+    return [
+        case.name,
+        case.runtime,
+        *percentiles,
+        case.spans.get("compute_ms"),
+        case.timing.throughput_hz,
+        None if ratio is None else _interval(ratio.value, ratio.low, ratio.high),
+    ]
+
+
+def _interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _say_board(out: Output, result: BoardBench) -> None:
+    if result.error is not None:
+        out.say(f"{result.name}: failed: {result.error}")
+        return
+    board = result.board
+    facts = [board.get("board") or board.get("cpu"), board.get("os")]
+    facts += [f"L4T {board['l4t']}"] if "l4t" in board else []
+    facts += [f"power mode {board['power_mode']}"] if "power_mode" in board else []
+    facts += [f"{name} {version}" for name, version in board["runtimes"].items()]
+    out.say(f"{result.name}: {', '.join(str(fact) for fact in facts if fact)}")
+    for case in result.cases:
+        if case.engine is not None:
+            how = "taken from the board's cache" if case.engine["cached"] else "built there"
+            took = f" in {case.engine['build_s']:.1f} s" if "build_s" in case.engine else ""
+            out.say(f"    {case.name}: engine {how}{took}, {case.size_bytes / 1e6:.1f} MB")
+    if result.reconnects:
+        out.say(f"    the connection broke and was made again {result.reconnects} times")
