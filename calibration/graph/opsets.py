@@ -42,7 +42,8 @@ def with_opset(
         try:
             converted = version_converter.convert_version(proto, wanted)
         except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            # "FILE.h:66: … Assertion `false` failed: No Adapter From Version …"
+            why = (str(error).strip().splitlines() or [repr(error)])[0].split(" failed: ")[-1]
         else:
             if not converted.metadata_props:  # older converters drop the self-description
                 converted.metadata_props.extend(proto.metadata_props)
