@@ -5,12 +5,18 @@ sums make clipping count more than rounding, divergence fits spiky data and fail
 each method proposes a range, and what decides is the output of the layers that read the tensor,
 behind their fused activation, with this one tensor rounded and all else in float:
 
-    noise = mean over readers and samples of  sum (y - y^)² / sum y²
+    noise = E · mean over readers of  [ sum (y - y^)² / sum (x - x^)² ] / sum y²
 
-Every sample counts alike: sums over the whole set would let the loudest one decide. A mean of
-decibels would not do: it forgives the one sample that is clipped to pieces. Where something else
-than a weighted layer reads the tensor too (a residual addition, a gate), y is the tensor itself
-besides. Proposals within 1 % of each other count as one.
+The bracket, how much of the tensor's own error reaches a reader's output, is measured on a few
+samples; clipping passes on more of it than rounding does. E is the tensor's own error over the
+whole set, from its histogram, since a few samples say little about the tails that decide between
+ranges. Where something else than a weighted layer reads the tensor too (a residual addition, a
+gate), it counts as a reader with y = x. Proposals within 5 % of each other count as one.
+
+Only `calibration.scales.affordable` is measured: every tensor of a small network, those whose
+proposals differ most of a large one. The others take the range of least squared error. A graph
+input takes part, with the methods that weigh a clipped value by how far it is off: divergence never
+clips an input, where large values are signal, not outliers.
 """
 
 from __future__ import annotations
@@ -20,14 +26,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calibration.graph.queries import Weighted, epilogue_of, readers, result_of
+from calibration.graph.queries import (
+    Weighted,
+    derived_from_inputs_only,
+    epilogue_of,
+    readers,
+    result_of,
+)
 from calibration.observing.probe import Probe
-from calibration.observing.statistics import Statistics
+from calibration.observing.statistics import Statistics, TensorStatistics
 from calibration.qdq.placement import Placement, Policy
 from calibration.samples.base import Samples
-from calibration.scales.methods import SCALES, Scale
+from calibration.scales.affordable import Sizes, affordable, spread
+from calibration.scales.methods import SCALES, Scale, expected_error
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -36,7 +48,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 PROPOSERS = ("minmax", "percentile", "mse", "kl-r", "entropy")
-SAME_RANGE = 0.01
+FOR_INPUTS = ("minmax", "percentile", "mse")
+UNMEASURED = "mse"
+SAME_RANGE = 0.05
 _SILENT = 1e-20
 """Energy of a result that is as good as zero on a sample."""
 
@@ -47,7 +61,7 @@ class Choice:
 
     Attributes:
         method: whose range it is; the first of equals.
-        noise: of the readers' outputs, by proposer; empty where all propose the same.
+        noise: of the readers' outputs, by proposer; empty where nothing was measured.
     """
 
     method: str
@@ -74,30 +88,51 @@ def choose_by_output(
         model: prepared, and as ``placement`` describes it; it is not changed.
         statistics: with histograms.
         half: scales become FP16 numbers.
+        max_samples: by default what is affordable, and then tensors may be left out as well.
     """
-    proposals = [_proposals(statistics, group, policy, half=half) for group in groups]
+    inputs = derived_from_inputs_only(model.graph)
+    proposals = [
+        _proposals(
+            statistics.of(value.name or "" for value in group),
+            FOR_INPUTS if inputs.intersection(group) else PROPOSERS,
+            policy,
+            half=half,
+        )
+        for group in groups
+    ]
     witnesses = [_witnesses(group, placement) for group in groups]
-    measured = [i for i, options in enumerate(proposals) if len(options) > 1]
+    open_ = [i for i, options in enumerate(proposals) if len(options) > 1]
+    sizes = Sizes(statistics)
+    costs = [sum(map(sizes.cost, witnesses[i])) * len(proposals[i]) for i in open_]
+    urgency = [spread({n: s.scale for n, s in proposals[i].items()}) for i in open_]
+    taken, count = affordable(model.graph, sizes, costs, urgency, len(samples))
+    measured = open_ if max_samples else [open_[i] for i in taken]
     probe = Probe(model)
     for index in reversed(measured):
         for witness in witnesses[index]:
             _measure(probe, witness, proposals[index])
     noise: dict[int, dict[str, float]] = {}
     if measured:
-        rows = probe.run(samples, spec, what="scales", max_samples=max_samples, progress=progress)
-        columns = iter(rows.T)
+        rows = probe.run(
+            samples, spec, what="scales", max_samples=max_samples or count, progress=progress
+        )
+        columns = iter(rows.mean(axis=0))
         for index in reversed(measured):
-            noise[index] = _relative_noise(columns, proposals[index], len(witnesses[index]))
+            passed_on = _passed_on(columns, proposals[index], witnesses[index])
+            seen = statistics.of(value.name or "" for value in groups[index])
+            noise[index] = {
+                name: share * expected_error(seen, proposals[index][name]) / len(samples)
+                for name, share in passed_on.items()
+            }
     return [_best(options, noise.get(i, {})) for i, options in enumerate(proposals)]
 
 
 def _proposals(
-    statistics: Statistics, group: list[ir.Value], policy: Policy, *, half: bool
+    seen: TensorStatistics, names: tuple[str, ...], policy: Policy, *, half: bool
 ) -> dict[str, Scale]:
-    """Distinct scales, by proposer."""
-    seen = statistics.of(value.name or "" for value in group)
+    """Distinct scales, by proposer; the first is that of least squared error."""
     found: dict[str, Scale] = {}
-    for name in PROPOSERS:
+    for name in sorted(names, key=lambda name: name != UNMEASURED):
         bounds = SCALES.get(name).range_of(seen, policy.form)
         scale = Scale.of(bounds, policy.form, half=half)
         if not any(_alike(scale, other) for other in found.values()):
@@ -122,12 +157,9 @@ def _alike(a: Scale, b: Scale) -> bool:
 
 
 def _measure(probe: Probe, witness: Weighted | ir.Value, proposals: Mapping[str, Scale]) -> None:
-    """Energy of what the witness makes of the tensor, then its error with each proposal."""
+    """Energy of what the witness makes of the tensor, then the errors with each proposal."""
     if not isinstance(witness, Weighted):
-        value = probe.values[witness.name]
-        probe.sum_of_squares(value)
-        for name, scale in proposals.items():
-            probe.sum_of_squares(value, _rounded(probe, value, scale, f"{value.name}/{name}"))
+        probe.sum_of_squares(probe.values[witness.name])
         return
     node = probe.nodes[witness.node.name]
     source, true = node.inputs[0], result_of(node)
@@ -136,7 +168,9 @@ def _measure(probe: Probe, witness: Weighted | ir.Value, proposals: Mapping[str,
     probe.sum_of_squares(true)
     for name, scale in proposals.items():
         label = f"{node.name}/{name}"
-        result = probe.copy_of(node, {0: _rounded(probe, source, scale, label)}, label)
+        rounded = _rounded(probe, source, scale, label)
+        probe.sum_of_squares(source, rounded)
+        result = probe.copy_of(node, {0: rounded}, label)
         if epilogue is not None:
             result = probe.copy_of(epilogue, {0: result}, f"{label}/activation")
         probe.sum_of_squares(true, result)
@@ -149,18 +183,28 @@ def _rounded(probe: Probe, value: ir.Value, scale: Scale, name: str) -> ir.Value
     return probe.node("DequantizeLinear", [integers, step, zero], f"{name}/rounded")[0]
 
 
-def _relative_noise(
-    columns: Iterator[NDArray[np.float64]], proposals: Mapping[str, Scale], witnesses: int
+def _passed_on(
+    columns: Iterator[np.float64],
+    proposals: Mapping[str, Scale],
+    witnesses: list[Weighted | ir.Value],
 ) -> dict[str, float]:
-    """Of each proposal; ``columns`` has, a number a sample, what `_measure` asked for."""
-    noise = dict.fromkeys(proposals, 0.0)
-    for _ in range(witnesses):
-        energy = np.maximum(next(columns), _SILENT)
+    """Relative output noise for one unit of the tensor's own error, of each proposal.
+
+    Args:
+        columns: what `_measure` asked for, the mean over samples.
+    """
+    shares = dict.fromkeys(proposals, 0.0)
+    for witness in witnesses:
+        energy = max(float(next(columns)), _SILENT)
         for name in proposals:
-            noise[name] += float(np.mean(next(columns) / energy)) / witnesses
-    return noise
+            if not isinstance(witness, Weighted):
+                shares[name] += 1 / energy
+                continue
+            own, passed = float(next(columns)), float(next(columns))
+            shares[name] += passed / max(own, _SILENT) / energy
+    return {name: share / len(witnesses) for name, share in shares.items()}
 
 
 def _best(proposals: Mapping[str, Scale], noise: Mapping[str, float]) -> Choice:
-    method = min(proposals, key=lambda name: noise.get(name, 0.0))
+    method = min(noise, key=lambda name: noise[name]) if noise else next(iter(proposals))
     return Choice(method, proposals[method], noise)

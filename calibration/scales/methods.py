@@ -225,11 +225,26 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
     return float(np.interp(share * cumulative[-1], cumulative, np.arange(len(cumulative))))
 
 
+def expected_error(seen: TensorStatistics, scale: Scale) -> float:
+    """Sum over all values of the squared error that ``scale`` costs the tensor itself."""
+    histogram = _histogram(seen)
+    counts = histogram.counts.copy()
+    counts[len(counts) // 2] -= histogram.zeros  # zero is exact with any scale
+    filled = counts > 0
+    error = _squared_error(counts[filled], histogram.centres[filled], scale)
+    return error * seen.elements / max(histogram.total, 1.0)
+
+
 def _error(
     counts: NDArray[np.float64], centres: NDArray[np.float64], bounds: Range, form: IntegerForm
 ) -> float:
-    scale = Scale.of(bounds, form)
-    low, high = (-128, 127) if form is IntegerForm.INT8_SYMMETRIC else (0, 255)
+    return _squared_error(counts, centres, Scale.of(bounds, form))
+
+
+def _squared_error(
+    counts: NDArray[np.float64], centres: NDArray[np.float64], scale: Scale
+) -> float:
+    low, high = (-128, 127) if scale.form is IntegerForm.INT8_SYMMETRIC else (0, 255)
     integers = np.clip(np.rint(centres / scale.scale) + scale.zero_point, low, high)
     difference = (integers - scale.zero_point) * scale.scale - centres
     return float(np.dot(counts, difference * difference))

@@ -56,25 +56,19 @@ def statistics_of(
 def choose_scales(
     job: Job, model: ir.Model, placement: Placement, statistics: Statistics
 ) -> tuple[dict[ir.Value, Scale], dict[str, str]]:
-    """One scale for every group of tensors; the graph's inputs are never clipped.
+    """One scale for every group of tensors.
 
-    Large values of an input are signal, not outliers: a bright pixel, a far point.
+    A method on its own never clips the graph's inputs: large values of an input are signal, not
+    outliers, a bright pixel, a far point. Only ``auto`` may, which measures what that does.
 
     Returns:
         Scale by tensor; method by tensor name where ``auto`` had a choice.
     """
-    inputs = derived_from_inputs_only(model.graph)
     groups = placement.groups()
-    fed = [any(value in inputs for value in group) for group in groups]
-    choices = [
-        _chosen(job, statistics, group, "minmax" if whole else job.options.scales)
-        for group, whole in zip(groups, fed, strict=True)
-    ]
     if job.options.scales == "auto" and job.samples is not None:
-        free = [index for index, whole in enumerate(fed) if not whole]
-        measured = choose_by_output(
+        choices = choose_by_output(
             model,
-            [groups[index] for index in free],
+            groups,
             placement,
             statistics,
             job.samples,
@@ -83,8 +77,17 @@ def choose_scales(
             half=job.half,
             progress=job.progress,
         )
-        for index, choice in zip(free, measured, strict=True):
-            choices[index] = choice
+    else:
+        inputs = derived_from_inputs_only(model.graph)
+        choices = [
+            _chosen(
+                job,
+                statistics,
+                group,
+                "minmax" if inputs.intersection(group) else job.options.scales,
+            )
+            for group in groups
+        ]
     scales: dict[ir.Value, Scale] = {}
     methods: dict[str, str] = {}
     for group, choice in zip(groups, choices, strict=True):
