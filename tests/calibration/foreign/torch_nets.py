@@ -159,6 +159,8 @@ EXAMPLES = _examples()
 def exported(name: str, *, dynamo: bool, opset: int | None = None) -> onnx.ModelProto:
     """One of `EXAMPLES` as torch writes it, with its free axes."""
     net, inputs, axes = EXAMPLES[name]()
+    if dynamo and name == "recogniser":
+        axes = {}  # torch 2.13 cannot export an LSTM with a free axis this way
     names = ["x", "state"][: len(inputs)]
     options: dict[str, Any] = {"dynamo": dynamo, "input_names": names, "opset_version": opset}
     if dynamo:
