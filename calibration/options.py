@@ -56,7 +56,7 @@ class QuantizeOptions:
     """
 
     policy: str = "tensorrt"
-    scales: str = "mse"
+    scales: str = "auto"
     split: str = "none"
     rounding: str = "nearest"
     correct_bias: bool = False

@@ -78,7 +78,7 @@ class QuantizationPart(_Part):
     """
 
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
-    scales: str = "mse"
+    scales: str = "auto"
     split: str = "none"
     rest: Literal["fp32", "fp16"] = "fp32"
     keep_float: list[str] = Field(default_factory=list)

@@ -39,7 +39,7 @@ def command(
             help="How ranges are chosen: minmax, percentile, mse, entropy, kl-r, auto.",
             rich_help_panel=_METHODS,
         ),
-    ] = "mse",
+    ] = "auto",
     split: Annotated[
         str,
         typer.Option(
