@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.samples import open_samples
+from calibration.samples import inputs_of, open_samples
 from calibration.samples.description import bare_spec
 from calibration.samples.kitti import KittiCalibration, KittiRoot, lidar_boxes
+from calibration.samples.sets import spec_for
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec
 from tests.calibration.sample_models import camera_spec
@@ -178,3 +179,18 @@ def test_real_boxes_hold_real_points(edgeport_data: Path) -> None:
             held[number, str(name)] = int((np.abs(local) < box[3:6] / 2).all(axis=1).sum())
     assert held["000000", "Pedestrian"] == 377
     assert held["000003", "Car"] == 674
+
+
+@pytest.mark.data
+def test_a_trained_detector_finds_the_labelled_car(edgeport_data: Path) -> None:
+    """Points, padding and boxes belong together: an independent network says where the car is."""
+    import onnxruntime
+
+    path = edgeport_data / "fixtures" / "pillarhist_tiny_car.onnx"
+    samples = open_samples(edgeport_data / "kitti", spec_for(path))
+    sample = samples.sample(samples.names.index("000003"))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    heatmap, _ = session.run(None, inputs_of(sample))
+    row, column = np.unravel_index(heatmap[0, 0].argmax(), heatmap.shape[2:])
+    found = (0.64 * (column + 0.5), 0.64 * (row + 0.5) - 39.68)  # cells of 0.64 m from (0, -39.68)
+    assert np.abs(sample["label.boxes"][0, :2] - found).max() < 0.64
