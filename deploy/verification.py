@@ -8,7 +8,8 @@ What could not be measured, or not be decided, never counts as passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from calibration.samples import open_samples
 from calibration.samples.base import Array, Samples, inputs_of
 from calibration.samples.doctor.overlap import apart_from_calibration
 from calibration.samples.findings import check_overrides
+from deploy.boards.inventory import Board
+from deploy.boards.outputs import SamplesOnBoard
 from deploy.boundaries import compare_layers
 from deploy.comparison import Comparison, Thresholds, judge_comparison
 from deploy.metrics.gathering import Gathering
@@ -42,6 +45,7 @@ def verify(
     layers: bool = False,
     threads: int | None = None,
     i_know: Iterable[str] = (),
+    board: Board | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare ``candidate`` with ``reference`` on ``samples``.
@@ -55,6 +59,7 @@ def verify(
         thresholds: what the candidate must reach.
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
+        board: where the candidate runs; built there if it has TensorRT. None for this machine.
         i_know: ``overlap`` to judge by samples that a file was calibrated on; noted in the result.
         progress: called with ``samples`` and ``layers`` as phases.
 
@@ -73,16 +78,17 @@ def verify(
     run = Gathering(spec, metric)
     with (
         open_session(reference, threads=threads) as reference_session,
-        open_session(candidate, threads=threads) as candidate_session,
+        _candidate(candidate, opened, board, threads, progress) as candidate_session,
     ):
-        run.declare_outputs(reference_session, candidate_session)
+        run.declare_outputs(reference_session.outputs, candidate_session.outputs)
         for index, (name, sample) in enumerate(zip(opened.names, opened, strict=True)):
             feeds = _checked(name, inputs_of(sample), reference_session)
             outputs = reference_session.run(feeds), candidate_session.run(feeds)
             run.add(name, *outputs, sample)
             if progress is not None:
                 progress("samples", index + 1, len(opened))
-    emulated = _is_emulated(candidate_spec)
+        where = _where(candidate_session)
+    emulated = candidate_session.runtime == "onnxruntime" and _is_emulated(candidate_spec)
     inside = None
     if layers:
         inside = compare_layers(
@@ -99,8 +105,37 @@ def verify(
         layers=inside,
         verdict=judge_comparison(thresholds or Thresholds(), overall, paired, inside),
         weights=str(spec.weights) if spec is not None else "",
-        notes=(*overlap, *_notes(run, spec), *([_EMULATED] if emulated else [])),
+        notes=(*overlap, *_notes(run, spec), *where, *([_EMULATED] if emulated else [])),
     )
+
+
+@contextmanager
+def _candidate(
+    path: Path,
+    samples: Samples,
+    board: Board | None,
+    threads: int | None,
+    progress: Progress | None,
+) -> Iterator[Session]:
+    """The candidate's session, here or on a board."""
+    if board is None:
+        with open_session(path, threads=threads) as session:
+            yield session
+        return
+    if path.suffix != ONNX_SUFFIX:
+        raise UserError(
+            f"{path} is an engine; a board builds its own",
+            fix="Give the model file (.onnx) that it was built from",
+        )
+    remote = SamplesOnBoard(board, path, samples, progress=progress)
+    try:
+        yield remote
+    finally:
+        remote.close()
+
+
+def _where(session: Session) -> list[str]:
+    return [session.described()] if isinstance(session, SamplesOnBoard) else []
 
 
 def _overlap(files: Iterable[Path], samples: Samples, i_know: tuple[str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 boards:
 orin-1: {address: "ssh://nvidia@192.168.1.7"}
-thor: {address: "ssh://nvidia@thor.local:2222", python: /home/nvidia/venv/bin/python}
+thor: {address: "ssh://nvidia@thor.local:2222", python: venv/bin/python}
 """
 
 from __future__ import annotations
@@ -72,6 +72,22 @@ def find_boards(sources: Sequence[str], access: Access | None = None) -> list[Bo
                 fix="Write ssh://user@host, or the path of a YAML file with boards",
             )
     return _distinct(found)
+
+
+def one_board(source: str, access: Access | None = None) -> Board:
+    """The board that ``source`` names.
+
+    Raises:
+        UserError: as ``find_boards``, and for an inventory of several.
+    """
+    boards = find_boards([source], access)
+    if len(boards) > 1:
+        raise UserError(
+            f"{source} has {len(boards)} boards ({', '.join(b.name for b in boards)}), "
+            "one is needed",
+            fix="Name one by its address: --board ssh://user@host",
+        )
+    return boards[0]
 
 
 def _read(path: Path, access: Access) -> list[Board]:

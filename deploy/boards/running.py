@@ -69,10 +69,10 @@ def run_on_board(
         MissingRequirementError: no connection, no room, or the board lacks what the job needs.
         UserError: the board refused a model or a sample.
     """
-    return asyncio.run(BoardSession(address, access or Access(), progress).run(job))
+    return asyncio.run(Errand(address, access or Access(), progress).run(job))
 
 
-class BoardSession:
+class Errand:
     """One job on one board, over as many connections as it takes."""
 
     def __init__(self, address: Address, access: Access, progress: Progress | None) -> None:

@@ -8,20 +8,26 @@ from typing import Annotated
 
 import typer
 
+from deploy.boards.connection import Access
+from deploy.boards.inventory import one_board
 from deploy.comparison import Comparison, Thresholds
 from deploy.console import Output
 from deploy.metrics.pooled import PairedMetric
+from exporters.errors import UserError
 
 _SHOWN_LAYERS = 12
 
 
 def command(
     reference: Annotated[Path, typer.Argument(help="Model file or engine taken as right.")],
-    candidate: Annotated[Path, typer.Argument(help="Model file or engine to judge.")],
     samples: Annotated[
         str,
         typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
     ],
+    candidate: Annotated[
+        Path | None,
+        typer.Argument(help="Model file or engine to judge; with --board the reference's own."),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -50,6 +56,16 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="ssh://user@host[:port]: the candidate is built and run there."),
+    ] = None,
+    board_python: Annotated[
+        str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
+    ] = "python3",
+    board_cache: Annotated[
+        str, typer.Option(help="Folder on the board, from its user's home.")
+    ] = ".cache/edgeport",
     i_know: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,9 +78,9 @@ def command(
 
     For example:
 
-        edgeport verify m0.onnx m0.int8.onnx --samples evaluation/ --min-agreement 0.95
+        edgeport verify m0.onnx m0.int8.onnx --samples evaluation/ --layers --min-agreement 0.95
 
-        edgeport verify m0.onnx m0.int8.onnx --samples synthetic:2 --layers
+        edgeport verify m0.onnx m0.int8.onnx --samples DIR --board ssh://nvidia@orin
 
     Exit code 0 when every threshold is met, 1 when one is missed, could not be measured, or cannot
     be decided by this many samples: the whole 95 % interval has to lie on the good side. Without
@@ -85,16 +101,22 @@ def command(
     from deploy.verification import verify
 
     out = Output(json=as_json)
+    if candidate is None and board is None:
+        raise UserError(
+            "there is nothing to judge", fix="Name a second file, or a board with --board"
+        )
+    access = Access(python=board_python, cache=board_cache)
     with out.progress("Verify") as progress:
         comparison = verify(
             reference,
-            candidate,
+            candidate or reference,
             samples,
             metric=metric,
             thresholds=Thresholds(min_agreement, min_sqnr, max_metric_loss),
             layers=layers,
             threads=threads,
             i_know=i_know or (),
+            board=None if board is None else one_board(board, access),
             progress=progress,
         )
     _show(out, comparison)

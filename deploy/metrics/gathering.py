@@ -6,7 +6,7 @@ the set with its interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from deploy.metrics.task import (
 )
 from exporters.errors import UserError
 from exporters.modelfile import ModelSpec, OutputSpec
-from runtimes.base import Session
+from runtimes.base import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,19 @@ class Gathering:
         self._task_rows: list[tuple[str, Rows]] = []
         self.samples: list[SampleAgreement] = []
 
-    def declare_outputs(self, reference: Session, candidate: Session) -> None:
+    def declare_outputs(
+        self, reference: Sequence[TensorInfo], candidate: Sequence[TensorInfo]
+    ) -> None:
         """Take the outputs from the model file; from the session for an ONNX from elsewhere."""
-        names = [output.name for output in reference.outputs]
-        other = [output.name for output in candidate.outputs]
+        names = [output.name for output in reference]
+        other = [output.name for output in candidate]
         if sorted(names) != sorted(other):
             raise UserError(
                 f"the reference has outputs {names}, the candidate {other}",
                 fix="Compare two files of the same variant and the same output (--logits or not)",
             )
         described = {o.name: o for o in self._spec.outputs} if self._spec is not None else {}
-        for output in reference.outputs:
+        for output in reference:
             self._declared[output.name] = described.get(output.name) or OutputSpec(
                 output.name, output.dtype, output.shape
             )
