@@ -80,7 +80,7 @@ def describe_splits(splits: Splits) -> dict[str, list[dict[str, Any]]]:
     return {"split_nodes": done, "whole_nodes": whole}
 
 
-def describe_correction(correction: Correction) -> dict[str, list[dict[str, Any]]]:
+def describe_correction(correction: Correction) -> dict[str, Any]:
     """Which biases were shifted and what that gave each layer, which were not and why."""
     layers = [
         {
@@ -92,7 +92,11 @@ def describe_correction(correction: Correction) -> dict[str, list[dict[str, Any]
         for layer in correction.layers
     ]
     left = [{"node": i.node, "op_type": i.op_type, "reason": i.reason} for i in correction.left]
-    return {"corrected_nodes": layers, "uncorrected_nodes": left}
+    outputs = {}
+    if correction.sqnr_before_db is not None and correction.sqnr_after_db is not None:
+        outputs["sqnr_before_db"] = round(correction.sqnr_before_db, 2)
+        outputs["sqnr_after_db"] = round(correction.sqnr_after_db, 2)
+    return {"bias_correction": outputs, "corrected_nodes": layers, "uncorrected_nodes": left}
 
 
 def describe_methods(methods: Mapping[str, str]) -> dict[str, Any]:

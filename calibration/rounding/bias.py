@@ -14,24 +14,28 @@ without:
 
     sum (act(y^) - act(y))²   <   sum (act(y^ + shift) - act(y))²
 
+Nearer layers do not make a nearer network by themselves: errors that cancelled may no longer. So
+the outputs of the whole network are compared too, and unless they gain nothing is changed.
+
 Memory holds one number a channel. What cannot carry a shift is left alone, with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import fresh_name, value_names
+from calibration.graph.queries import fresh_name, is_float, value_names
 from calibration.observing.probe import Probe
 from calibration.qdq.placement import LeftFloat, Placement
 from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.sites import Site, find_sites
 from calibration.rounding.twin import WeightGrids, join, quantized_copy
+from calibration.samples.base import Array, Samples
 from calibration.scales.methods import Scale
 from exporters.errors import UserError
 
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
     from calibration.job import Job
 
+_TINY = 1e-30
 _REDUCE_AXES_INPUT = 18  # since then ReduceMean takes its axes as an input
 
 
@@ -61,10 +66,17 @@ class CorrectedLayer:
 
 @dataclass(frozen=True)
 class Correction:
-    """Layers that were measured, and layers that cannot be corrected."""
+    """Layers that were measured, and layers that cannot be corrected.
+
+    Attributes:
+        sqnr_before_db, sqnr_after_db: of the network's outputs, mean over outputs and samples held
+            back; None where nothing was measured.
+    """
 
     layers: tuple[CorrectedLayer, ...] = ()
     left: tuple[LeftFloat, ...] = ()
+    sqnr_before_db: float | None = None
+    sqnr_after_db: float | None = None
 
 
 class Shift:
@@ -89,10 +101,10 @@ class Shift:
         """
         mean = self._sum / self._count
         if self._count < 2:
-            return mean.astype(np.float32)
+            return np.asarray(mean, np.float32)
         variance = np.maximum(self._squares - self._count * mean**2, 0) / (self._count - 1)
         unsure = variance / self._count / np.maximum(mean**2, np.finfo(np.float64).tiny)
-        return (mean * np.maximum(1 - unsure, 0)).astype(np.float32)
+        return np.asarray(mean * np.maximum(1 - unsure, 0), np.float32)
 
 
 def correct_biases(
@@ -122,42 +134,91 @@ def correct_biases(
     if not sites:
         return Correction((), tuple(left))
     named = {value.name or "": scale for value, scale in scales.items()}
-    float_model = model.clone()
-    probe = Probe(float_model)
-    learn, judge = learn_and_judge(job.samples, max_samples or probe.affordable)
-
-    outputs = join(probe, quantized_copy(job, model, named, grids))
-    shifts = _taken_off(probe, outputs, sites)
-    for shift in reversed(shifts):
-        probe.output(shift)
-    seen = [Shift(site.channels) for site in sites]
-    for row in probe.arrays(
-        learn, job.file.spec, what="bias", max_samples=len(learn), progress=job.progress
-    ):
-        for shift_seen, array in zip(seen, reversed(row), strict=True):
-            shift_seen.add(array)
-    means = [shift.trusted() for shift in seen]
-
+    bench = _Bench(job, model, named, grids, max_samples)
+    before = bench.output_sqnr()
+    shifts = bench.shifts(sites)
     taken = value_names(model.graph)
-    undo = [_shift(model.graph, s, mean, taken) for s, mean in zip(sites, means, strict=True)]
-    probe = Probe(float_model)
-    outputs = join(probe, quantized_copy(job, model, named, grids))
-    for site, mean in reversed(list(zip(sites, means, strict=True))):
-        _compare(probe, outputs, site, mean)
-    rows = probe.run(
-        judge,
-        job.file.spec,
-        what="bias, judged",
-        max_samples=len(judge),
-        progress=job.progress,
-    )
-    errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
-    layers = [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
+    undo = [_shift(model.graph, s, shift, taken) for s, shift in zip(sites, shifts, strict=True)]
+    layers = bench.judged(sites, shifts)
     for layer, site, old in zip(layers, sites, undo, strict=True):
         if not layer.kept:
             _put_back(site, old)
+    after = bench.output_sqnr()
+    if not after > before:
+        for layer, site, old in zip(layers, sites, undo, strict=True):
+            if layer.kept:
+                _put_back(site, old)
+        layers = [replace(layer, kept=False) for layer in layers]
     _note_biases(placement)
-    return Correction(tuple(layers), tuple(left))
+    return Correction(tuple(layers), tuple(left), before, after)
+
+
+class _Bench:
+    """The float network as it was, to compare the quantized one with as it is."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: ir.Model,
+        scales: Mapping[str, Scale],
+        grids: WeightGrids,
+        max_samples: int | None,
+    ) -> None:
+        assert job.samples is not None  # checked by the caller
+        self._job, self._model, self._scales, self._grids = job, model, scales, grids
+        self._real = model.clone()
+        count = max_samples or Probe(self._real).affordable
+        self._learn, self._judge = learn_and_judge(job.samples, count)
+
+    def shifts(self, sites: list[Site]) -> list[NDArray[np.float32]]:
+        """Of every site, behind sites whose own shift is taken off."""
+        probe, outputs = self._both()
+        for shift in reversed(_taken_off(probe, outputs, sites)):
+            probe.output(shift)
+        seen = [Shift(site.channels) for site in sites]
+        for row in self._arrays(probe, self._learn, "bias"):
+            for shift_seen, array in zip(seen, reversed(row), strict=True):
+                shift_seen.add(array)
+        return [shift.trusted() for shift in seen]
+
+    def judged(self, sites: list[Site], shifts: list[NDArray[np.float32]]) -> list[CorrectedLayer]:
+        """Every site with its correction and without, where all others are corrected."""
+        probe, outputs = self._both()
+        for site, shift in reversed(list(zip(sites, shifts, strict=True))):
+            _compare(probe, outputs, site, shift)
+        rows = np.array(list(self._arrays(probe, self._judge, "bias, judged")), np.float64)
+        errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
+        return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
+
+    def output_sqnr(self) -> float:
+        """Of the network's outputs in dB, mean over outputs and samples: all count alike."""
+        probe, outputs = self._both()
+        for value in self._real.graph.outputs:
+            name = _telling(value).name or ""
+            if is_float(value) and name in outputs:
+                probe.sum_of_squares(probe.values[name])
+                probe.sum_of_squares(probe.values[name], outputs[name])
+        rows = np.array(list(self._arrays(probe, self._judge, "outputs")), np.float64)
+        energy, noise = np.maximum(rows[:, 0::2], _TINY), np.maximum(rows[:, 1::2], _TINY)
+        return float(np.mean(10 * np.log10(energy / noise)))
+
+    def _both(self) -> tuple[Probe, dict[str, ir.Value]]:
+        probe = Probe(self._real)
+        quantized = quantized_copy(self._job, self._model, self._scales, self._grids)
+        return probe, join(probe, quantized)
+
+    def _arrays(self, probe: Probe, samples: Samples, what: str) -> Iterator[list[Array]]:
+        job = self._job
+        return probe.arrays(
+            samples, job.file.spec, what=what, max_samples=len(samples), progress=job.progress
+        )
+
+
+def _telling(value: ir.Value) -> ir.Value:
+    """What is compared of an output: the logits of a Softmax, which itself saturates."""
+    maker = value.producer()
+    source = maker.inputs[0] if maker is not None and maker.op_type == "Softmax" else None
+    return value if source is None else source
 
 
 def _taken_off(probe: Probe, outputs: Mapping[str, ir.Value], sites: list[Site]) -> list[ir.Value]:
@@ -196,16 +257,13 @@ def _compare(
     mean: NDArray[np.float32],
 ) -> None:
     """Three numbers: energy of the layer's output, error with the correction and without."""
-    real, blurred = probe.values[site.output.name], outputs[site.output.name or ""]
+    blurred = outputs[site.output.name or ""]
     if site.channel_axis == 1:
         mean = mean.reshape(1, -1, *[1] * (site.rank - 2))
     shift = probe.constant(mean, f"{site.name}/mean")
     (without,) = probe.node("Add", [blurred, shift], f"{site.name}/uncorrected")
-    made = [blurred, without]
-    if site.epilogue is not None:
-        epilogue = probe.nodes[site.epilogue.name]
-        real = epilogue.outputs[0]
-        made = [probe.copy_of(epilogue, {0: v}, f"{v.name}/activation") for v in made]
+    real = probe.values[site.activation.result.name]
+    made = [site.activation.copied(probe, value) for value in (blurred, without)]
     probe.sum_of_squares(real)
     for value in made:
         probe.sum_of_squares(real, value)

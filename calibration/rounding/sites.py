@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.cfws.plan import COARSE, FINE, is_split_sum
-from calibration.graph.queries import Weighted, attribute, constant, epilogue_of, only_reader
+from calibration.graph.queries import Weighted, attribute, constant, only_reader
 from calibration.qdq.placement import LeftFloat, Placement
+from calibration.rounding.activation import Activation, activation_behind
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,7 +29,7 @@ class Site:
     Attributes:
         name: of the layer, as a report calls it.
         output: what is shifted, before the activation.
-        epilogue: the activation behind it, or None.
+        activation: what follows it element by element; its result is what counts.
         carrier: node whose constant takes the shift, in ``slot``.
         channels: how many numbers the shift has.
         channel_axis: of the output: 1, or -1 for a matrix product.
@@ -37,7 +38,7 @@ class Site:
 
     name: str
     output: ir.Value
-    epilogue: ir.Node | None
+    activation: Activation
     carrier: ir.Node
     slot: int
     channels: int
@@ -86,7 +87,6 @@ def _site(item: Weighted, quantized: set[ir.Node]) -> Site | str:
             output = total.outputs[0]
     name = (output.producer() or node).name or ""
     channels = item.weight.shape[-1 if item.channel_axis is None else item.channel_axis]
-    epilogue = epilogue_of(output.producer() or node)
     if node.op_type == "ConvTranspose":
         channels *= int(attribute(node, "group", 1))
     if node.op_type == "MatMul":
@@ -97,7 +97,7 @@ def _site(item: Weighted, quantized: set[ir.Node]) -> Site | str:
         return "Gemm with beta 0 adds nothing"
     axis = -1 if node.op_type == "Gemm" else 1
     rank = 0 if axis == -1 else item.weight.ndim
-    return Site(name, output, epilogue, node, 2, channels, axis, rank)
+    return Site(name, output, activation_behind(output), node, 2, channels, axis, rank)
 
 
 def _matmul_site(node: ir.Node, name: str, channels: int) -> Site | str:
@@ -109,4 +109,5 @@ def _matmul_site(node: ir.Node, name: str, channels: int) -> Site | str:
     added = constant(add.inputs[slot])
     if added is None or added.shape not in ((), (1,), (channels,)):
         return "a MatMul has no bias, and what is added to its result is not one number a channel"
-    return Site(name, add.outputs[0], epilogue_of(add), add, slot, channels, -1, 0)
+    output = add.outputs[0]
+    return Site(name, output, activation_behind(output), add, slot, channels, -1, 0)

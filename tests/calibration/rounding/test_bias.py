@@ -1,0 +1,166 @@
+"""Bias correction against expectations computed by hand, and its promise not to harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from calibration import QuantizeOptions, observe, quantize
+from calibration.rounding.bias import Shift
+from calibration.samples.base import InMemorySamples
+from exporters.errors import UserError
+from tests.calibration import nets
+
+
+def bright(proto: onnx.ModelProto, count: int = 8) -> InMemorySamples:
+    """Samples whose mean is far from zero: rounding a weight then shifts the mean of the output."""
+    random = np.random.default_rng(5)
+    shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim]
+    return InMemorySamples(
+        [{"x": (random.random(shape) + 1).astype(np.float32)} for _ in range(count)]
+    )
+
+
+def one_layer(op_type: str, *, bias: bool) -> onnx.ModelProto:
+    """A single weighted node and a ReLU behind it, so that no policy refuses its result."""
+    if op_type in ("Gemm", "MatMul"):
+        net = nets.Net([4, 24])
+        weight = net.weight("w", 24, 6, fan_in=24)
+        inputs = ["x", weight]
+        if op_type == "Gemm" and bias:
+            inputs.append(net.constant("b", np.linspace(-1, 1, 6, dtype=np.float32)))
+        out = net.node("layer", op_type, *inputs)
+        if op_type == "MatMul" and bias:
+            constant = net.constant("b", np.linspace(-1, 1, 6, dtype=np.float32))
+            out = net.node("add", "Add", out, constant)
+        return net.model(net.node("out", "Tanh", out))
+    shape = {"Conv": (6, 4, 3, 3), "ConvTranspose": (8, 3, 3, 3)}[op_type]
+    net = nets.Net([2, 8, 7, 7])
+    inputs = ["x", net.weight("w", *shape)]
+    if bias:
+        inputs.append(net.constant("b", np.linspace(-1, 1, 6, dtype=np.float32)))
+    out = net.node("layer", op_type, *inputs, kernel_shape=[3, 3], group=2, pads=[1, 1, 1, 1])
+    return net.model(net.node("out", "Tanh", out))
+
+
+def mean_error(file: Any, proto: onnx.ModelProto, samples: InMemorySamples, tensor: str) -> Any:
+    """Mean of int8 minus float at ``tensor``, a number a channel, over all samples."""
+    total: Any = 0.0
+    for sample in samples:
+        (real,) = nets.run(proto, sample, tensor)
+        (blurred,) = nets.run(file, sample, tensor)
+        axis = 1 if real.ndim > 2 else -1
+        others = tuple(i for i in range(real.ndim) if i != axis % real.ndim)
+        total = total + (blurred.astype(np.float64) - real).mean(axis=others)
+    return total / len(samples)
+
+
+@pytest.mark.parametrize("policy", ["tensorrt", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("op_type", "bias"),
+    [
+        ("Conv", True),
+        ("Conv", False),
+        ("ConvTranspose", True),
+        ("ConvTranspose", False),
+        ("Gemm", True),
+        ("Gemm", False),
+        ("MatMul", True),
+    ],
+)
+def test_the_mean_of_a_layers_output_comes_back(
+    tmp_path: Path, policy: str, op_type: str, bias: bool
+) -> None:
+    if (policy, op_type) == ("onnxruntime", "ConvTranspose"):
+        pytest.skip("has no integer kernel there and stays float")
+    proto = one_layer(op_type, bias=bias)
+    file, samples = nets.saved(proto, tmp_path / "m.onnx"), bright(proto)
+    tensor = "add_out" if op_type == "MatMul" else "layer_out"
+    errors = {}
+    for correct in (False, True):
+        options = QuantizeOptions(policy=policy, correct_bias=correct, overwrite=True)
+        result = quantize(file, samples, tmp_path / "q.onnx", options)
+        errors[correct] = np.abs(mean_error(result.model, proto, samples, tensor)).mean()
+        entries = result.report["corrected_nodes"]
+    assert [entry["kept"] for entry in entries] == [True]
+    assert entries[0]["sqnr_after_db"] > entries[0]["sqnr_before_db"]
+    # what is left is how much two of eight samples, which it did not learn from, differ
+    assert errors[True] < 0.35 * errors[False]
+
+
+def test_a_matmul_without_a_constant_is_left_alone_with_the_reason(tmp_path: Path) -> None:
+    proto = one_layer("MatMul", bias=False)
+    file = nets.saved(proto, tmp_path / "m.onnx")
+    result = quantize(file, bright(proto), tmp_path / "q.onnx", QuantizeOptions(correct_bias=True))
+    (entry,) = result.report["uncorrected_nodes"]
+    assert entry["node"] == "layer"
+    assert "a MatMul has no bias" in entry["reason"]
+    assert result.report["corrected_nodes"] == []
+
+
+@pytest.mark.parametrize("policy", ["tensorrt", "onnxruntime"])
+@pytest.mark.parametrize("split", ["none", "cfws"])
+def test_a_whole_network_comes_nearer(tmp_path: Path, policy: str, split: str) -> None:
+    proto = nets.residual()
+    file, samples = nets.saved(proto, tmp_path / "m.onnx"), bright(proto, 16)
+    other = list(bright(proto, 20))[16:]
+    sqnr = {}
+    for correct in (False, True):
+        options = QuantizeOptions(policy=policy, split=split, correct_bias=correct, overwrite=True)
+        result = quantize(file, samples, tmp_path / "q.onnx", options)
+        sqnr[correct] = np.mean(
+            [nets.sqnr_db(nets.run(proto, s)[0], nets.run(result.model, s)[0]) for s in other]
+        )
+    assert result.report["bias_correction"]["sqnr_after_db"] > 0
+    assert sqnr[True] > sqnr[False] + 3
+
+
+def test_a_split_layer_is_corrected_once_through_its_fine_half(tmp_path: Path) -> None:
+    proto = nets.chain()
+    file = nets.saved(proto, tmp_path / "m.onnx")
+    options = QuantizeOptions(split="cfws", correct_bias=True)
+    result = quantize(file, bright(proto), tmp_path / "q.onnx", options)
+    names = [entry["node"] for entry in result.report["corrected_nodes"]]
+    assert names == ["first/sum", "second/sum", "last"]
+    nodes = {node.name: node for node in result.model.proto.graph.node}
+    kept = {e["node"]: e["kept"] for e in result.report["corrected_nodes"]}
+    for name in ("first", "second"):
+        assert len(nodes[f"{name}/fine"].input) == (3 if kept[f"{name}/sum"] else 2)
+        assert len(nodes[f"{name}/coarse"].input) == 3
+
+
+def test_what_does_not_help_is_put_back(tmp_path: Path) -> None:
+    """Where the mean of the learnt samples says nothing of the others, the file stays the same."""
+    proto = nets.chain()
+    file, samples = nets.saved(proto, tmp_path / "m.onnx"), nets.samples(proto, 4)
+    plain = quantize(file, samples, tmp_path / "a.onnx", QuantizeOptions()).model.proto
+    result = quantize(file, samples, tmp_path / "b.onnx", QuantizeOptions(correct_bias=True))
+    if any(entry["kept"] for entry in result.report["corrected_nodes"]):
+        outputs = result.report["bias_correction"]
+        assert outputs["sqnr_after_db"] > outputs["sqnr_before_db"]
+    else:
+        assert [n.SerializeToString() for n in result.model.proto.graph.node] == [
+            n.SerializeToString() for n in plain.graph.node
+        ]
+
+
+def test_statistics_alone_are_not_enough(tmp_path: Path) -> None:
+    proto = nets.chain()
+    file = nets.saved(proto, tmp_path / "m.onnx")
+    seen = observe(file, nets.samples(proto))
+    with pytest.raises(UserError, match="bias correction runs samples"):
+        quantize(file, seen, tmp_path / "q.onnx", QuantizeOptions(correct_bias=True))
+
+
+def test_a_shift_that_a_few_samples_disagree_about_is_not_believed() -> None:
+    shift = Shift(2)
+    for sure, unsure in ((1.0, 4.0), (1.1, -4.0), (0.9, 1.0)):
+        shift.add(np.array([[sure, unsure]], np.float32))
+    trusted = shift.trusted()
+    # variance of the mean: 0.01 / 3 over a mean of 1
+    assert trusted[0] == pytest.approx(1 - 0.01 / 3, rel=1e-5)
+    assert trusted[1] == 0
