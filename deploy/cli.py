@@ -44,6 +44,7 @@ COMMANDS = (
     "samples",
     "export",
     "inspect",
+    "sensitivity",
     "quantize",
     "cast",
     "check",

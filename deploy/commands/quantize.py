@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.console import Output, ProgressCallback
 from deploy.quantization_text import tell
-from exporters.errors import UserError
+from exporters.errors import EXIT_OK, EXIT_VERDICT_FAIL, UserError
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
-    from calibration import QuantizeOptions, Statistics
+    from calibration import QuantizeOptions, QuantizeResult, Statistics
     from calibration.samples import Samples
+    from deploy.budgeting import SearchOptions
 
 
 _METHODS = "How ranges and weights are chosen"
 _NODES = "What stays in float"
 _SAMPLES = "Samples"
+_BUDGET = "What it may lose"
 _RESULT = "Result"
 
 
@@ -100,6 +103,78 @@ def command(
             rich_help_panel=_SAMPLES,
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR",
+            help="Give nodes back to float until this holds on --validate: 'metric>=0.99', "
+            "'miou>=fp32-0.5 and speedup>=1.2'.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            help="Samples that decide; neither the calibration set nor the one for the verdict.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|module:function",
+            help="What 'metric' means; without it the task's own. See edgeport verify.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    cost: Annotated[
+        str,
+        typer.Option(
+            help="What float costs: latency on this CPU, work (multiply-adds), or auto.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = "auto",
+    sure: Annotated[
+        bool,
+        typer.Option(
+            "--sure",
+            help="The worse end of the metric's 95 % interval has to hold, not its value.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = False,
+    effort: Annotated[
+        int, typer.Option(min=2, help="Models that are tried at most.", rich_help_panel=_BUDGET)
+    ] = 40,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of CPU sessions.", rich_help_panel=_BUDGET)
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes here that share the search.", rich_help_panel=_BUDGET),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="A Dask cluster that shares the search.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the search's measurements; beside the output without it.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    write_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--write-anyway",
+            help="Write the best file found where none holds; the exit code stays 1.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -140,14 +215,21 @@ def command(
     --report q.html writes one page: the range of every activation and weight, what was split, what
     stayed float and why, and each layer's error beside that of a naive quantization.
 
+    --budget searches for the fastest mixture of INT8 and float that holds on the samples of
+    --validate, prints the nodes that stay in float with the loss and the time of each, and writes
+    what it found to OUTPUT.budget.json: the curve of accuracy against speed. Exit code 1, and no
+    model, if nothing holds. Ctrl-C and the same command again goes on where it stopped:
+
+        edgeport quantize m.onnx --samples calibration/ --validate validation/ \
+          --policy onnxruntime --budget "metric>=0.97" --metric mine:iou -o m.int8.onnx
+
     Known limits: weighted nodes inside If, Loop or a function stay in float; ONNX Runtime's int8
     kernels saturate on x86 CPUs without VNNI. Ranges are only as good as the samples: verify the
     result with edgeport verify.
     """
-    from calibration import QuantizeOptions, open_samples, quantize
-    from deploy.report.quantization import check_report_path, write_quantization_report
+    from calibration import QuantizeOptions
+    from deploy.budgeting import SearchOptions
 
-    out = Output(json=as_json)
     options = QuantizeOptions(
         policy=policy,
         scales=scales,
@@ -161,54 +243,133 @@ def command(
         i_know=tuple(i_know or ()),
         overwrite=overwrite,
     )
-    if report is not None:
-        check_report_path(report, overwrite=overwrite)
-    file = ModelFile(model)
-    source = open_samples(samples, file.spec)
-    with out.progress("Quantize") as progress:
-        seen = None if statistics is None else _seen(file, source, statistics, options, progress)
-        result = quantize(
-            file,
-            source,
-            output,
-            options,
-            statistics=seen,
-            evaluation=None if evaluation is None else open_samples(evaluation, file.spec),
-            measure_layers=report is not None,
-            progress=progress,
-        )
-    made = {"path": str(result.model.path), "sha256": result.model.sha256, **result.report}
-    tell(out, str(result.model.path), made)
-    if report is not None:
-        write_quantization_report(made, report, overwrite=overwrite)
-        out.say(f"report: {report}")
-    out.result(made)
+    run = _Run(Output(json=as_json), ModelFile(model), samples, output, options, statistics, report)
+    if budget is None and validate is None:
+        run.plainly(evaluation)
+        return
+    search = SearchOptions(
+        metric=metric,
+        cost=cost,  # type: ignore[arg-type]  # checked there
+        threads=threads,
+        jobs=jobs,
+        scheduler=scheduler,
+        sure=sure,
+        effort=effort,
+        write_anyway=write_anyway,
+        state=state,
+    )
+    run.within(budget, validate, evaluation, search)
 
 
-def _seen(
-    file: ModelFile,
-    samples: Samples,
-    path: Path,
-    options: QuantizeOptions,
-    progress: ProgressCallback,
-) -> Statistics:
-    """Statistics from ``path`` if they are of these very samples, else from a pass, then kept."""
-    from calibration import Statistics, observe
+@dataclass
+class _Run:
+    """One command line, with or without a budget."""
 
-    if not path.exists():
-        seen = observe(
-            file,
-            samples,
-            min_samples=options.min_samples,
-            i_know=options.i_know,
-            progress=progress,
-        )
-        seen.save(path)
+    out: Output
+    file: ModelFile
+    samples: str
+    output: Path
+    options: QuantizeOptions
+    statistics: Path | None
+    report: Path | None
+
+    def plainly(self, evaluation: str | None) -> None:
+        from calibration import open_samples, quantize
+
+        self._check_report()
+        source = open_samples(self.samples, self.file.spec)
+        judges = None if evaluation is None else open_samples(evaluation, self.file.spec)
+        with self.out.progress("Quantize") as progress:
+            result = quantize(
+                self.file,
+                source,
+                self.output,
+                self.options,
+                statistics=self._seen(source, progress),
+                evaluation=judges,
+                measure_layers=self.report is not None,
+                progress=progress,
+            )
+        self.out.result(self._told(result))
+
+    def within(
+        self,
+        budget: str | None,
+        validate: str | None,
+        evaluation: str | None,
+        search: SearchOptions,
+    ) -> None:
+        """Quantize to a budget; its verdict is the exit code."""
+        from calibration import open_samples
+        from deploy.budget_text import tell_budget
+        from deploy.budgeting import quantize_to_budget
+
+        if budget is None or validate is None:
+            raise UserError(
+                "--budget and --validate belong together",
+                fix='Give both: --budget "metric>=0.99" --validate DIR',
+            )
+        if evaluation is not None:
+            raise UserError(
+                "with --budget the calibration set is compared with the samples of --validate",
+                fix="Drop --evaluation; judge the result with: edgeport verify",
+            )
+        self._check_report()
+        source = open_samples(self.samples, self.file.spec)
+        with self.out.progress("Quantize") as progress:
+            result = quantize_to_budget(
+                self.file,
+                source,
+                self.output,
+                budget=budget,
+                validation=open_samples(validate, self.file.spec),
+                options=self.options,
+                search=search,
+                statistics=self._seen(source, progress),
+                measure_layers=self.report is not None,
+                progress=progress,
+            )
+        made = {} if result.result is None else self._told(result.result)
+        tell_budget(self.out, result.report, written=result.result is not None)
+        self.out.result({**made, "budget": result.report})
+        raise typer.Exit(EXIT_OK if result.holds else EXIT_VERDICT_FAIL)
+
+    def _check_report(self) -> None:
+        from deploy.report.quantization import check_report_path
+
+        if self.report is not None:
+            check_report_path(self.report, overwrite=self.options.overwrite)
+
+    def _told(self, result: QuantizeResult) -> dict[str, Any]:
+        from deploy.report.quantization import write_quantization_report
+
+        made = {"path": str(result.model.path), "sha256": result.model.sha256, **result.report}
+        tell(self.out, str(result.model.path), made)
+        if self.report is not None:
+            write_quantization_report(made, self.report, overwrite=self.options.overwrite)
+            self.out.say(f"report: {self.report}")
+        return made
+
+    def _seen(self, samples: Samples, progress: ProgressCallback) -> Statistics | None:
+        """Statistics from their file if they are of these samples, else from a pass, then kept."""
+        from calibration import Statistics, observe
+
+        if self.statistics is None:
+            return None
+        if not self.statistics.exists():
+            seen = observe(
+                self.file,
+                samples,
+                min_samples=self.options.min_samples,
+                i_know=self.options.i_know,
+                progress=progress,
+            )
+            seen.save(self.statistics)
+            return seen
+        seen = Statistics.load(self.statistics)
+        if seen.samples_sha256 != samples.sha256:
+            raise UserError(
+                f"{self.statistics} holds statistics of other samples than these",
+                fix="Give the samples it was made with, or another --statistics file",
+            )
         return seen
-    seen = Statistics.load(path)
-    if seen.samples_sha256 != samples.sha256:
-        raise UserError(
-            f"{path} holds statistics of other samples than these",
-            fix="Give the samples it was made with, or another --statistics file",
-        )
-    return seen

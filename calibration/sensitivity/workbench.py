@@ -1,0 +1,190 @@
+"""The model on the bench: quantized in any part, as often as wanted, after one pass.
+
+Ranges are chosen once, for the model with everything quantized, and serve every variant of it. That
+is what makes hundreds of variants cheap, and what a search needs: what changes between two of them
+is the part that is float and nothing else. The file that is written in the end comes from
+`calibration.quantizer` and is judged by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration.cfws.splitting import split_weights
+from calibration.graph.prepare import prepare
+from calibration.job import Job
+from calibration.observing.statistics import Statistics
+from calibration.qdq.insertion import insert
+from calibration.qdq.placement import FloatRules, Placement, QuantizedTensor
+from calibration.rounding.twin import WeightGrids
+from calibration.scales.methods import SCALES, Scale
+from calibration.scales.ranges import choose_scales, statistics_of
+from calibration.sensitivity.units import Unit, find_units
+from exporters.errors import UserError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+_LARGE = 1 << 30  # bytes; a protobuf ends at twice that
+
+
+@dataclass(frozen=True)
+class Atom:
+    """The smallest thing whose rounding can be measured: one weight, or tensors with one scale.
+
+    Attributes:
+        tensors: activations that are rounded; empty for a weight.
+        node: name of the weighted node whose weight is rounded; empty for activations.
+    """
+
+    name: str
+    tensors: tuple[str, ...] = ()
+    node: str = ""
+
+
+@dataclass
+class Workbench:
+    """A prepared model and everything that quantizes it.
+
+    Attributes:
+        model: prepared, split where the options say so, without Q/DQ; never changed.
+        placement: of everything that the policy quantizes, over ``model``.
+        scales: of its activations, by tensor name.
+    """
+
+    job: Job
+    model: ir.Model
+    placement: Placement
+    scales: dict[str, Scale]
+    grids: WeightGrids
+    statistics: Statistics
+
+    @classmethod
+    def of(cls, job: Job) -> Workbench:
+        """Prepare, observe unless there are statistics, and choose ranges.
+
+        Raises:
+            SamplesRefusedError: the calibration-set doctor finds an error.
+            UserError: nothing can be quantized, or an option names something that does not exist.
+        """
+        model = prepare(job.file.proto, str(job.file.path))
+        job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
+        job.diagnosis(model.graph)
+        splits = split_weights(job, model)
+        placement = job.policy.place(model.graph, job.floats)
+        if not placement.weighted:
+            raise UserError(
+                f"nothing in {job.file.path} can be quantized", fix="Try: edgeport quantize"
+            )
+        seen = statistics_of(job, model, placement, split=bool(splits.splits))
+        scales, _ = choose_scales(job, model, placement, seen)
+        named = {value.name or "": scale for value, scale in scales.items()}
+        grids = WeightGrids(scales=splits.weight_scales)
+        return cls(job, model, placement, named, grids, seen)
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        return find_units(self.model.graph, self.placement)
+
+    @cached_property
+    def atoms(self) -> list[Atom]:
+        """Weights, then groups of tensors, each in graph order."""
+        weights = [
+            Atom(f"weight {item.node.name}", node=item.node.name or "")
+            for item in self.placement.weighted
+        ]
+        groups = [tuple(v.name or "" for v in group) for group in self.placement.groups()]
+        return weights + [Atom(f"tensor {names[0]}", tensors=names) for names in groups]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Elements of the observed tensors, in an average sample."""
+        count = max(len(self.statistics.sample_names), 1)
+        return {n: t.elements // count for n, t in self.statistics.tensors.items()}
+
+    def place(self, floats: Iterable[Unit], graph: ir.Graph | None = None) -> Placement:
+        """What the policy quantizes when ``floats`` stay float; over the bench's graph."""
+        return self.job.policy.place(graph or self.model.graph, self._rules(floats))
+
+    def quantized(self, floats: Iterable[Unit] = ()) -> ir.Model:
+        """A copy with everything quantized but ``floats``."""
+        copy = self.model.clone()
+        self._insert(copy, self.place(floats, copy.graph))
+        self.job.policy.finish(copy.graph)
+        return copy
+
+    def rounded(self, atoms: Collection[Atom]) -> ir.Model:
+        """A copy with nothing quantized but ``atoms``, wherever they stand."""
+        copy = self.model.clone()
+        tensors = {name for atom in atoms for name in atom.tensors}
+        nodes = {atom.node for atom in atoms}
+        full = self.job.policy.place(copy.graph, self.job.floats)
+        part = Placement(
+            tensors={
+                value: QuantizedTensor(value, tensor.readers, tensor.whole)
+                for value, tensor in full.tensors.items()
+                if value.name in tensors
+            },
+            weighted=[item for item in full.weighted if item.node.name in nodes],
+        )
+        self._insert(copy, part)
+        return copy
+
+    def _rules(self, floats: Iterable[Unit]) -> FloatRules:
+        anchors = tuple(name for unit in floats for name in unit.anchors)
+        rules = self.job.floats
+        return replace(rules, given={**rules.given, **dict.fromkeys(anchors, "given back")})
+
+    def _insert(self, copy: ir.Model, placement: Placement) -> None:
+        wanted = {item.data for item in placement.weighted} | set(placement.tensors)
+        missing = [value for value in wanted if value.name not in self.scales]
+        if missing:
+            # giving a unit back can move a pair to a tensor that had none
+            more, _ = choose_scales(self.job, copy, placement, self.statistics)
+            self.scales |= {v.name or "": s for v, s in more.items() if v in missing}
+        insert(
+            copy,
+            placement,
+            {value: self.scales[value.name or ""] for value in wanted},
+            integer_bias=self.job.policy.integer_bias,
+            half=self.job.half,
+            form=self.grids.form,
+            weight_scales=self.grids.scales,
+            rounded=self.grids.rounded,
+        )
+
+
+def serialized(model: ir.Model) -> bytes:
+    """The file's bytes, for a session in memory."""
+    import onnx_ir as ir
+
+    proto: onnx.ModelProto = ir.to_proto(model)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def save(model: ir.Model, path: Path) -> Path:
+    """Write ``model``, large weights beside it."""
+    import onnx_ir as ir
+
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+    ir.save(model, path, external_data=f"{path.name}.data" if size > _LARGE else None)
+    return path
+
+
+def atoms_of(unit: Unit, bench: Workbench) -> list[Atom]:
+    """Weights of a unit, and the tensors that it reads or makes rounded."""
+    nodes = set(unit.nodes)
+
+    def touched(value: ir.Value, tensor: QuantizedTensor) -> bool:
+        maker = value.producer()
+        made = tensor.whole and maker is not None and maker.name in nodes
+        return made or any(node.name in nodes for node, _ in tensor.readers)
+
+    tensors = {value.name for value, t in bench.placement.tensors.items() if touched(value, t)}
+    return [a for a in bench.atoms if a.node in nodes or not tensors.isdisjoint(a.tensors)]

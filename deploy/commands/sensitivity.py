@@ -1,0 +1,118 @@
+"""``edgeport sensitivity``: which layers INT8 hurts, and what each would cost in float."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.console import Output
+from exporters.modelfile import ModelFile
+
+_SHOWN = 20
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="Model file (.onnx), in FP32.")],
+    samples: Annotated[
+        str, typer.Option("--samples", help="Folder, .npz, or synthetic:COUNT[:SEED].")
+    ],
+    policy: Annotated[
+        str, typer.Option(help="Where Q/DQ go: tensorrt or onnxruntime.")
+    ] = "tensorrt",
+    scales: Annotated[str, typer.Option(help="How ranges are chosen, as in quantize.")] = "mse",
+    split: Annotated[str, typer.Option(help="Split convolutions, as in quantize.")] = "none",
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(help="Node, or prefix of nodes, that stays in float; may be repeated."),
+    ] = None,
+    cost: Annotated[
+        str, typer.Option(help="latency on this CPU, work (multiply-adds), or auto.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of CPU sessions.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine that share the work.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="A Dask cluster that shares the work."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File for what was measured: an interrupted run goes on from it."),
+    ] = None,
+    i_know: Annotated[
+        list[str] | None, typer.Option(help="Pass over this finding about the samples, or all.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every unit, not the worst.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Show what INT8 in each unit alone does to the outputs, most damage for its time first.
+
+    A unit is what the runtime computes in one kernel: a convolution with its ReLU, and for
+    TensorRT its residual Add. Every rounding is measured by itself, all else in float: the
+    weights of each node, and every range. SQNR is of the model's outputs; 20 dB is one percent
+    of their power, 40 dB a hundredth of that. The price is what the unit takes more in float.
+    Nothing is written. Example:
+
+        edgeport sensitivity m.onnx --samples calibration/ --policy onnxruntime
+
+    A low number under weights asks for --split auto, one under activations for --scales auto; what
+    neither helps, quantize --budget gives back.
+
+    Known limits: with --policy tensorrt nothing is timed, multiply-adds stand in for milliseconds.
+    """
+    from calibration import QuantizeOptions, open_samples
+    from deploy.budgeting import SearchOptions, sensitivity
+
+    out = Output(json=as_json)
+    options = QuantizeOptions(
+        policy=policy,
+        scales=scales,
+        split=split,
+        keep_float=tuple(keep_float or ()),
+        i_know=tuple(i_know or ()),
+    )
+    search = SearchOptions(
+        cost=cost,  # type: ignore[arg-type]  # checked there
+        threads=threads,
+        jobs=jobs,
+        scheduler=scheduler,
+        state=state,
+    )
+    file = ModelFile(model)
+    with out.progress("Sensitivity") as progress:
+        found = sensitivity(
+            file,
+            open_samples(samples, file.spec),
+            options=options,
+            search=search,
+            progress=progress,
+        )
+    _show(out, found, None if every else _SHOWN)
+    out.result(found)
+
+
+def _show(out: Output, found: dict[str, Any], shown: int | None) -> None:
+    unit = found["cost_unit"]
+    rows = [
+        [
+            row["unit"],
+            row["op_type"],
+            row["sqnr_db"],
+            row["weights_db"],
+            row["activations_db"],
+            row["cost"],
+        ]
+        for row in found["units"][:shown]
+    ]
+    columns = ["unit", "op", "SQNR dB", "of weights", "of activations", f"in float, {unit}"]
+    out.table("INT8 in one unit at a time, most damage for its price first", columns, rows)
+    if shown is not None and len(found["units"]) > shown:
+        out.say(f"{len(found['units']) - shown} more with --all")
+    sqnr_db, int8, fp32 = (found[f"predicted_{key}"] for key in ("sqnr_db", "cost", "float_cost"))
+    out.say(
+        f"predicted from the parts: {sqnr_db:.1f} dB at {int8:.4g} {unit} with everything in INT8, "
+        f"{fp32:.4g} {unit} in float"
+    )
