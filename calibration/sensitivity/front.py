@@ -8,7 +8,8 @@ milliseconds and thousands can be looked at. Two greedy walks look from both end
   than the kernels beside it;
 - from everything float: quantize the unit that saves most for its noise, or two neighbours.
 
-Whatever saves time and noise at once is taken first.
+Whatever saves time and noise at once is taken first. The front is of all that was looked at, the
+steps not taken included.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ class Predictor:
             self._points[key] = self._predict(key)
         return self._points[key]
 
+    @property
+    def seen(self) -> list[Point]:
+        return list(self._points.values())
+
     def around(self, unit: str) -> set[str]:
         """The unit, its neighbours and theirs: whose moves a step at ``unit`` may change."""
         near = self.neighbours[unit] | {unit}
@@ -100,15 +105,10 @@ def predicted_front(
     """Points from the cheapest to the most exact; each is better in one and worse in the other."""
     every = frozenset(predictor.units)
     told = progress or (lambda *_: None)
-    there = _walk(predictor, frozenset(), every, _give_back, lambda n: told(n, 2 * len(every)))
-    back = _walk(
-        predictor,
-        every,
-        frozenset(),
-        _quantize,
-        lambda n: told(len(every) + n, 2 * len(every)),
-    )
-    return pareto(point for point in (*there, *back) if point.quantized)
+    total = 2 * len(every)
+    _walk(predictor, frozenset(), every, _give_back, lambda n: told(n, total))
+    _walk(predictor, every, frozenset(), _quantize, lambda n: told(len(every) + n, total))
+    return pareto(point for point in predictor.seen if point.quantized)
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
@@ -142,10 +142,9 @@ def _walk(
     end: Floats,
     worth: Callable[[Point, Point], float],
     told: Callable[[int], None],
-) -> list[Point]:
+) -> None:
     """Greedy from ``start`` to ``end``, one unit or two neighbours a step."""
     here = predictor.point(start)
-    path = [here]
     values: dict[Floats, float] = {}
     fresh = set(predictor.units)
     while here.floats != end:
@@ -155,13 +154,11 @@ def _walk(
         if best is None or values[best] <= 0:
             break
         here = predictor.point(here.floats ^ best)
-        path.append(here)
         fresh = {near for unit in best for near in predictor.around(unit)}
         values = {
             move: value for move, value in values.items() if not (move & best or move & fresh)
         }
         told(len(here.floats ^ start))
-    return path
 
 
 def _rate(
