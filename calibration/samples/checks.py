@@ -76,7 +76,8 @@ def _require_names(inputs: Mapping[str, Array], name: str, spec: ModelSpec) -> N
                 "form",
                 f"sample {name} has no input {key!r}; it has {sorted(inputs)}",
                 f"Make samples for this model with: edgeport samples SOURCE --model MODEL "
-                f"-o DIR ({spec.variant} takes {wanted})",
+                f"-o DIR, or numpy.savez(FILE, {', '.join(f'{k}=…' for k in wanted)}) "
+                f"({spec.variant} takes {wanted})",
             )
     for key in inputs:
         if key not in wanted:
@@ -88,13 +89,15 @@ def _require_names(inputs: Mapping[str, Array], name: str, spec: ModelSpec) -> N
 
 
 def _require_form(value: Array, item: InputSpec, name: str) -> None:
-    if not _fits(value.shape, item.shape) or value.dtype.name != item.dtype:
+    fits = _fits(value.shape, item.shape)
+    if not fits or value.dtype.name != item.dtype:
+        made = "Make samples for this model with: edgeport samples SOURCE --model MODEL -o DIR"
+        cast = f"If these are its units, save it with .astype({item.dtype!r}). " if fits else ""
         raise _refused(
             "form",
             f"sample {name}: {item.name} is {value.dtype.name} {list(value.shape)}, "
             f"the model takes {item.dtype} {list(item.shape)}",
-            _transposition(value, item)
-            + "Make samples for this model with: edgeport samples SOURCE --model MODEL -o DIR",
+            (cast or _transposition(value, item)) + made,
         )
 
 
@@ -145,6 +148,13 @@ def _require_pictures(value: Array, item: InputSpec, name: str) -> None:
 def _require_content(inputs: Mapping[str, Array], name: str) -> None:
     if not inputs:
         raise _refused("form", f"sample {name} has no inputs", "Only labels were found in it")
+    for key, value in inputs.items():
+        if not (np.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
+            raise _refused(
+                "form",
+                f"sample {name}: {key} is {value.dtype.name}, which is no number",
+                f"Text goes under {LABEL_PREFIX}NAME, or into a file of its own",
+            )
     if all(value.min() == value.max() for value in inputs.values() if value.size > 1):
         sized = [key for key, value in inputs.items() if value.size > 1]
         if sized:
