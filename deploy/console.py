@@ -35,6 +35,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -189,6 +190,8 @@ def _bars(console: Console, title: str) -> Iterator[ProgressCallback]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
     tasks: dict[str, Any] = {}
     with Progress(*columns, console=console) as bars:
@@ -222,4 +225,5 @@ class _PlainProgress:
                 self._write(f"{label} {done}/{total} in {now - started:.1f} s")
         elif now - self._written_s.setdefault(phase, now) >= _PLAIN_SECONDS:
             self._written_s[phase] = now
-            self._write(f"{label} {done}/{total}" if total else f"{label} {done}")
+            left = f", about {(now - started) * (total - done) / done:.0f} s left" if done else ""
+            self._write(f"{label} {done}/{total}{left}" if total else f"{label} {done}")
