@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from calibration.graph.acceptance import require_quantizable, require_valid
+from calibration.graph.affine import fold_affine
 from calibration.graph.batch_norms import fold_batch_norms
 from calibration.graph.constants import evaluate_parameters, lift_constants
 from calibration.graph.functions import inline_weighted
+from calibration.graph.hard_swish import spell_hard_swish
 from calibration.graph.opsets import MIN_OPSET, RAISED_OPSET, ir_version_for, opset_of, with_opset
 from calibration.graph.queries import constant, fresh_name
 from exporters.errors import UserError
@@ -45,6 +47,10 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     changes += [f"{evaluated} weights evaluated from constants"] if evaluated else []
     folded = fold_batch_norms(graph)
     changes += [f"{folded} batch norms folded"] if folded else []
+    gates = spell_hard_swish(graph)
+    changes += [f"{gates} HardSwish spelled as HardSigmoid and Mul"] if gates else []
+    gains = fold_affine(graph)
+    changes += [f"{gains} gains and shifts folded into convolutions"] if gains else []
     _drop_unused(graph)
     for node in graph:
         _set_kernel_shape(node)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calibration.graph.queries import Weighted, fresh_name, value_names
 from calibration.qdq.placement import Placement, QuantizedTensor
+from calibration.qdq.rereading import Rereading
 from calibration.qdq.weights import INT8, IntegerWeights, Rounded, WeightForm, integer_weights
 from calibration.scales.methods import Scale
 
@@ -43,6 +44,8 @@ def insert(
         rounded: integers, by initializer name, that are better than the nearest ones.
     """
     editor = _Editor(model.graph)
+    readings = _reread(placement, scales)
+    off = _offsets(readings, scales)
     shared: dict[Any, ir.Value] = {}
     made = []
     for item in placement.weighted:
@@ -54,13 +57,38 @@ def insert(
             form=form,
             fixed_scale=(weight_scales or {}).get(name),
             rounded=(rounded or {}).get(name),
+            off_by=off.get(item.data, 0.0),
         )
         editor.replace_weight(item, numbers, shared)
         made.append(numbers)
     for tensor in placement.tensors.values():
-        editor.insert_pair(tensor, scales[tensor.value])
+        reading = readings.get(tensor.value)
+        if reading is None:
+            editor.insert_pair(tensor, scales[tensor.value])
+        else:
+            editor.read_again(tensor, scales[tensor.value], reading.source)
     editor.drop_unused()
     return made
+
+
+def _reread(placement: Placement, scales: Mapping[ir.Value, Scale]) -> dict[ir.Value, Rereading]:
+    """The rereadings whose source has the scale that they ask for."""
+    return {
+        value: reading
+        for value, reading in placement.rereadings.items()
+        if reading.scale_of_source(scales[value]) == scales[reading.source]
+    }
+
+
+def _offsets(
+    readings: Mapping[ir.Value, Rereading], scales: Mapping[ir.Value, Scale]
+) -> dict[ir.Value, float]:
+    """What every reread tensor is off by, through chains of them."""
+    off: dict[ir.Value, float] = {}
+    for value, reading in readings.items():
+        inherited = reading.gain * off.get(reading.source, 0.0)
+        off[value] = inherited + reading.off_by(scales[reading.source], scales[value])
+    return off
 
 
 class _Editor:
@@ -70,20 +98,17 @@ class _Editor:
         self._graph = graph
         self._taken = value_names(graph)
         self._nodes = {node.name for node in graph if node.name}
+        self._integers: dict[ir.Value, ir.Value] = {}
 
     def insert_pair(self, tensor: QuantizedTensor, scale: Scale) -> None:
         """Put one Q/DQ pair behind a tensor and let its readers read the result."""
         value = tensor.value
         uses = list(value.uses())
-        parameters = [
-            self._constant(f"{value.name}/scale", np.asarray(scale.scale, np.float32)),
-            self._constant(
-                f"{value.name}/zero_point", np.asarray(scale.zero_point, scale.form.dtype)
-            ),
-        ]
+        parameters = self._parameters(value, scale)
         quantize = self._node("QuantizeLinear", [value, *parameters], value, "quantized")
         quantized = quantize.outputs[0]
         quantized.shape, quantized.type = value.shape, parameters[1].type
+        self._integers[value] = quantized
         dequantize = self._node("DequantizeLinear", [quantized, *parameters], value, "dequantized")
         result = dequantize.outputs[0]
         result.shape, result.type = value.shape, value.type
@@ -95,6 +120,32 @@ class _Editor:
             self._graph.insert_before(self._graph[0], [quantize, dequantize])
         else:
             self._graph.insert_after(producer, [quantize, dequantize])
+
+    def read_again(self, tensor: QuantizedTensor, scale: Scale, source: ir.Value) -> None:
+        """Let the readers of a tensor read the integers of ``source``; its node is removed."""
+        value = tensor.value
+        node = value.producer()
+        assert node is not None  # a tensor that is reread is computed
+        integers = self._integers[value] = self._integers[source]
+        parameters = self._parameters(value, scale)
+        dequantize = self._node("DequantizeLinear", [integers, *parameters], value, "dequantized")
+        result = dequantize.outputs[0]
+        result.shape, result.type = value.shape, value.type
+        self._graph.insert_before(node, dequantize)
+        value.replace_all_uses_with(result)
+        inputs = [read for read in node.inputs if read is not None]
+        self._graph.remove(node, safe=True)
+        for read in inputs:
+            maker = read.producer()
+            if maker is not None and maker.op_type == "DequantizeLinear" and not read.uses():
+                self._graph.remove(maker, safe=True)
+
+    def _parameters(self, value: ir.Value, scale: Scale) -> list[ir.Value]:
+        zero = np.asarray(scale.zero_point, scale.form.dtype)
+        return [
+            self._constant(f"{value.name}/scale", np.asarray(scale.scale, np.float32)),
+            self._constant(f"{value.name}/zero_point", zero),
+        ]
 
     def replace_weight(
         self, item: Weighted, numbers: IntegerWeights, shared: dict[Any, ir.Value]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from calibration.graph.queries import Weighted
+from calibration.qdq.rereading import Rereading
 from calibration.scales.methods import IntegerForm
 from exporters.errors import UserError, did_you_mean
 
@@ -51,11 +52,13 @@ class Placement:
         tensors: quantized activations, by value.
         weighted: nodes whose weights become int8.
         left: every node that stays in float although it computes, in graph order.
+        rereadings: quantized tensors that are the integers of another one, read in another way.
     """
 
     tensors: dict[ir.Value, QuantizedTensor] = field(default_factory=dict)
     weighted: list[Weighted] = field(default_factory=list)
     left: list[LeftFloat] = field(default_factory=list)
+    rereadings: dict[ir.Value, Rereading] = field(default_factory=dict)
     _parents: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def quantize(self, value: ir.Value, node: ir.Node, slot: int) -> bool:

@@ -101,6 +101,7 @@ def integer_weights(
     form: WeightForm = INT8,
     fixed_scale: NDArray[np.float32] | None = None,
     rounded: Rounded | None = None,
+    off_by: float = 0.0,
 ) -> IntegerWeights:
     """Quantize the weights of one node, and its bias if the scale of its input is given.
 
@@ -110,6 +111,7 @@ def integer_weights(
         fixed_scale: ``[channels]`` or rank 0: the grid that the weights lie on already, one part of
             a split. By default the largest magnitude becomes the largest integer.
         rounded: integers to take instead of the nearest ones, where the scale is theirs.
+        off_by: what the data input should be larger by everywhere; an int32 bias makes up for it.
     """
     weight, axis, block = item.weight.astype(np.float64), item.channel_axis, 0
     if form.block and not not_blocked_reason(item, form.block):
@@ -136,8 +138,14 @@ def integer_weights(
     if bias is None or input_scale is None:
         return IntegerWeights(stored, scale32, axis, block)
     bias_scale = np.asarray(scale32 * np.float32(input_scale), dtype=np.float32)
-    int32_bias = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
+    missing = off_by * _sums(weight, axis)
+    int32_bias = np.rint((bias.astype(np.float64) + missing) / bias_scale).astype(np.int32)
     return IntegerWeights(stored, scale32, axis, block, int32_bias, bias_scale)
+
+
+def _sums(weight: NDArray[np.float64], axis: int | None) -> Any:
+    """Of all weights of each output channel: what a constant input is multiplied by."""
+    return weight.sum(axis=tuple(i for i in range(weight.ndim) if i != axis))
 
 
 def not_blocked_reason(item: Weighted, block: int) -> str:

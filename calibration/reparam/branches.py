@@ -14,42 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from calibration.graph.affine import Affine, Doubles
 from calibration.graph.conv import ConvGeometry
-
-Doubles = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Affine:
-    """y = gain x + shift, each a number or one for each channel ``[C]``."""
-
-    gain: Doubles
-    shift: Doubles
-
-    def then(self, after: Affine) -> Affine:
-        return Affine(after.gain * self.gain, after.gain * self.shift + after.shift)
-
-    @classmethod
-    def scale(cls, gain: Any) -> Affine:
-        return cls(np.asarray(gain, dtype=np.float64), np.zeros(()))
-
-    @classmethod
-    def offset(cls, shift: Any) -> Affine:
-        return cls(np.ones(()), np.asarray(shift, dtype=np.float64))
-
-    @classmethod
-    def batch_norm(
-        cls, gamma: Any, beta: Any, mean: Any, variance: Any, *, epsilon: float
-    ) -> Affine:
-        """In inference form; each argument but ``epsilon`` is ``[C]``."""
-        gain = np.asarray(gamma, np.float64) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
-        return cls(gain, np.asarray(beta, np.float64) - gain * np.asarray(mean, np.float64))
-
 
 UNCHANGED = Affine.scale(1.0)
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibration.graph.affine import Affine, affine_of
 from calibration.graph.conv import conv_geometry
 from calibration.graph.prepare import is_io, prepare
 from calibration.graph.queries import (
-    attribute,
     constant,
     fresh_name,
     only_reader,
     value_names,
     weighted,
 )
-from calibration.reparam.branches import UNCHANGED, Affine, Branch, Doubles, Term, after_sum, merge
+from calibration.reparam.branches import Branch, Term, after_sum, merge
 from calibration.samples.base import Array
 from exporters.errors import EdgeportError
 
@@ -221,9 +221,10 @@ class _Expression:
             left, right = (self._of_value(value, node) for value in node.inputs)
             terms = left + after_sum(right, Affine.scale(-1.0 if node.op_type == "Sub" else 1.0))
         else:
-            slot, affine = _affine_of(node)
-            if affine is None:
+            found = affine_of(node)
+            if found is None:
                 return None
+            slot, affine = found
             terms = after_sum(self._of_value(node.inputs[slot], node), affine)
         if terms is not None:
             self.nodes.add(node)
@@ -239,42 +240,6 @@ class _Expression:
         weight = described.weight.astype(np.float64)
         bias = np.zeros(len(weight)) if described.bias is None else described.bias
         return [(described.data, Term(Branch(weight, bias.astype(np.float64), geometry)))]
-
-
-def _affine_of(node: ir.Node) -> tuple[int, Affine | None]:
-    """Data slot of a node and what it does to each channel; None if it is no such node."""
-    if node.op_type == "BatchNormalization" and not attribute(node, "training_mode", 0):
-        arrays = [constant(value) for value in node.inputs[1:5]]
-        known = [array for array in arrays if array is not None]
-        if len(known) < 4:
-            return 0, None
-        return 0, Affine.batch_norm(*known, epsilon=attribute(node, "epsilon", 1e-5))
-    if node.op_type == "Identity":
-        return 0, UNCHANGED
-    if node.op_type not in ("Add", "Sub", "Mul") or len(node.inputs) != 2:
-        return 0, None
-    slot = 1 if _is_constant(node.inputs[0]) else 0
-    array = _per_channel(node.inputs[1 - slot], node.inputs[slot])
-    if array is None or (node.op_type == "Sub" and slot == 1):
-        return slot, None
-    if node.op_type == "Mul":
-        return slot, Affine.scale(array)
-    return slot, Affine.offset(-array if node.op_type == "Sub" else array)
-
-
-def _per_channel(value: ir.Value | None, beside: ir.Value | None) -> Doubles | None:
-    """A constant as one number or one for each channel (axis 1) of ``beside``; None if neither."""
-    array = constant(value)
-    if array is None or beside is None:
-        return None
-    if array.size == 1:
-        return np.asarray(array, np.float64).reshape(())
-    if beside.shape is None or array.ndim > len(beside.shape):
-        return None
-    aligned = (1,) * (len(beside.shape) - array.ndim) + array.shape
-    if len(aligned) < 2 or aligned[1] != array.size:
-        return None
-    return np.asarray(array, np.float64).reshape(-1)
 
 
 def _is_constant(value: ir.Value | None) -> bool:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration.graph.affine import Affine, Doubles
 from calibration.graph.conv import ConvGeometry
-from calibration.reparam.branches import UNCHANGED, Affine, Branch, Doubles, Term, after_sum, merge
+from calibration.reparam.branches import UNCHANGED, Branch, Term, after_sum, merge
 from calibration.reparam.onnx_graphs import TOLERANCE, FusedBlock, Fusions, NotFused
 from exporters.errors import EdgeportError, UserError
 

@@ -94,7 +94,21 @@ def choose_scales(
         scales.update(dict.fromkeys(group, choice.scale))
         if choice.noise:
             methods.update({value.name or "": choice.method for value in group})
+    _follow(placement, scales)
     return scales, methods
+
+
+def _follow(placement: Placement, scales: dict[ir.Value, Scale]) -> None:
+    """Give the sources of rereadings the scales that their results ask for, the last one first.
+
+    A source that shares its scale with others keeps it, and its rereading is not carried out.
+    """
+    alone = {group[0] for group in placement.groups() if len(group) == 1}
+    for value in reversed(list(placement.rereadings)):
+        reading = placement.rereadings[value]
+        scale = reading.scale_of_source(scales[value])
+        if scale is not None and reading.source in alone:
+            scales[reading.source] = scale
 
 
 def _chosen(job: Job, statistics: Statistics, group: list[ir.Value], method: str) -> Choice:

@@ -9,7 +9,8 @@ results included, or every border costs a conversion:
   just as well, but a Gemm before an activation would be fused with it into a float kernel first;
 - Add, Mul, Concat, pooling, Resize and nodes that only move values join where they stand between
   integer nodes: all their inputs come from integer kernels and some result goes to one;
-- where a node copies or selects bytes, input and output share one scale.
+- where a node copies or selects bytes, input and output share one scale;
+- adding or multiplying one number needs no kernel: `calibration.qdq.rereading`.
 
 ConvTranspose has no integer kernel and stays float, and so does a convolution whose result is a
 graph output, which would otherwise be rounded to 256 levels.
@@ -30,17 +31,23 @@ from calibration.graph.queries import (
     result_of,
 )
 from calibration.graph.respell import respell_biases, respell_softplus
+from calibration.qdq.gates import spell_integer_gates
 from calibration.qdq.placement import FloatRules, Placement
 from calibration.qdq.policies.common import account, pick_weighted
+from calibration.qdq.rereading import rereading_of
 from calibration.scales.methods import IntegerForm
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 ARITHMETIC = frozenset(
-    {"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"}
+    {
+        *("Add", "AveragePool", "Concat", "GlobalAveragePool", "HardSigmoid", "LeakyRelu"),
+        *("Mul", "Sigmoid"),
+    }
 )
-"""Operators with an integer kernel that brings its own output scale."""
+"""Operators with an integer kernel that brings its own output scale; HardSigmoid is spelled as an
+addition for it (`calibration.qdq.gates`)."""
 
 BRIDGES = frozenset({"Resize"})
 """Linear Resize computes in float, but between 8-bit borders, so that its neighbours stay integer;
@@ -71,7 +78,11 @@ class OnnxRuntimePolicy:
         return placement
 
     def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
-        return [*respell_softplus(graph), *respell_biases(graph)]
+        return [
+            *respell_softplus(graph),
+            *respell_biases(graph),
+            *spell_integer_gates(graph),
+        ]
 
 
 def _refusal(item: Weighted) -> str | None:
@@ -119,6 +130,8 @@ def _supporting(graph: ir.Graph, chosen: set[ir.Node], kept: dict[str, str]) -> 
 def _may_support(node: ir.Node) -> bool:
     if node.domain not in ("", "ai.onnx") or (len(node.outputs) != 1 and node.op_type != "Split"):
         return False
+    if rereading_of(node) is not None:
+        return True
     if node.op_type in ("Add", "Mul", "Concat") and any(
         constant(v) is not None for v in node.inputs
     ):
@@ -152,6 +165,9 @@ def _place_node(node: ir.Node, placement: Placement) -> None:
     for slot, value in data_inputs(node):
         if slot == 0 or node.op_type in ("Add", "Mul", "Concat"):
             placement.quantize(value, node, slot)
+    reading = rereading_of(node)
+    if reading is not None:
+        placement.rereadings[node.outputs[0]] = reading
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and epilogue_of(node) is None):
         return  # float result unless an integer node reads it, which then says so itself
     results = _results(node)

@@ -130,7 +130,8 @@ def shared_weights() -> onnx.ModelProto:
     net = Net([1, 4, 8, 8])
     weight, bias = net.weight("w", 4, 4, 3, 3), net.constant("b", np.linspace(-1, 1, 4, dtype=F32))
     a = net.node("r1", "Relu", net.node("c1", "Conv", "x", weight, bias, pads=[1] * 4))
-    wide = net.node("wide", "Mul", a, net.constant("thirty", F32(30)))
+    thirty = net.constant("thirty", np.full((8, 8), 30, F32))  # one number would be folded away
+    wide = net.node("wide", "Mul", a, thirty)
     b = net.node("r2", "Relu", net.node("c2", "Conv", wide, weight, bias, pads=[1] * 4))
     return end(net, b, 4)
 
@@ -183,7 +184,7 @@ def odd_names() -> onnx.ModelProto:
     net = Net([1, 3, 8, 8])
     a = net.conv("a b/ç:0 'q\"", "x", (3, 8))
     net.constant("x/scale", F32(3))
-    b = net.node("x/quantized", "Mul", a, "x/scale")
+    b = net.node("x/quantized", "Min", a, "x/scale")
     return end(net, net.conv("", b, (8, 8)), 8)
 
 
