@@ -57,6 +57,9 @@ def load_external(proto: onnx.ModelProto, path: Path) -> None:
         load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise UserError(f"cannot read the external data of {path}: {error}", fix=_FIX) from error
+    for tensor in tensors_of(proto):  # leave no trace of where the data came from
+        tensor.ClearField("data_location")
+        tensor.ClearField("external_data")
 
 
 def payload_bytes(proto: onnx.ModelProto) -> int:
