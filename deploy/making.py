@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.console import plain
 from deploy.modelfacts import model_facts, weight_count
@@ -15,6 +15,9 @@ from exporters.errors import UserError
 from exporters.files import sha256_file, write_bytes
 from exporters.modelfile import ModelFile
 from exporters.variants import export as export_variant
+
+if TYPE_CHECKING:
+    from calibration import QuantizeOptions, QuantizeResult, Statistics
 
 JSON = dict[str, Any]
 
@@ -86,6 +89,8 @@ def quantize(place: Workplace) -> list[JSON]:
         "calibration": place.calibration.sha256,
         "evaluation": place.evaluation.sha256,  # the doctor compares the two
         "i_know": place.recipe.samples.i_know,
+        "validation": place.validation and place.validation.sha256,
+        "metric": part.metric or place.recipe.verify.metric,
     }
     i_know = tuple(place.recipe.samples.i_know)
 
@@ -109,15 +114,18 @@ def quantize(place: Workplace) -> list[JSON]:
                 i_know=i_know,
                 overwrite=True,
             )
-            result = quantize_model(
-                model,
-                place.calibration.samples,
-                place.path(role),
-                options,
-                statistics=statistics,
-                measure_layers=True,
-                progress=place.steps("quantize"),
-            )
+            if part.budget is None:
+                result = quantize_model(
+                    model,
+                    place.calibration.samples,
+                    place.path(role),
+                    options,
+                    statistics=statistics,
+                    measure_layers=True,
+                    progress=place.steps("quantize"),
+                )
+            else:
+                result = _within_budget(place, stage, role, options, statistics)
             file = model_facts(role, place.path(role), place.folder)
             made.append({"report": dict(result.report), "file": file})
             stage.outputs.append(place.name(role))
@@ -125,6 +133,46 @@ def quantize(place: Workplace) -> list[JSON]:
 
     made: list[JSON] = place.store.run("quantize", inputs, work)["made"]
     return made
+
+
+def _within_budget(
+    place: Workplace,
+    stage: StageWork,
+    role: str,
+    options: QuantizeOptions,
+    statistics: Statistics,
+) -> QuantizeResult:
+    """One INT8 file that keeps the recipe's budget, or the nearest to it that was found."""
+    from deploy.budgeting import SearchOptions, quantize_to_budget
+
+    part, path = place.recipe.quantization, place.path(role)
+    assert part.budget is not None  # asked by the caller
+    assert place.validation is not None  # the recipe has both or neither
+    state = path.with_name(f".{role}.search.json")
+    found = quantize_to_budget(
+        place.file(FP32),
+        place.calibration.samples,
+        path,
+        budget=part.budget,
+        validation=place.validation.samples,
+        options=options,
+        search=SearchOptions(
+            metric=part.metric or place.recipe.verify.metric,
+            threads=place.threads,
+            write_anyway=True,  # the verdict says that it does not hold
+            state=state,
+        ),
+        statistics=statistics,
+        measure_layers=True,
+        progress=place.steps(f"quantize {role}"),
+    )
+    if found.result is None:
+        raise UserError(
+            f"no INT8 file for {role} comes near {part.budget!r}", fix="Lower quantization.budget"
+        )
+    state.unlink()  # it served its turn: the stage has its own record
+    stage.outputs.append(path.with_suffix(".budget.json").relative_to(place.folder).as_posix())
+    return found.result
 
 
 def cast(place: Workplace) -> JSON | None:

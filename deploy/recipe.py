@@ -60,11 +60,13 @@ class SamplesPart(_Part):
     Attributes:
         calibration: what INT8 scales are taken from.
         evaluation: what files are compared, timed and drawn on. Never the calibration set.
+        validation: what a budget is searched with; neither of the other two.
         i_know: findings of the calibration-set doctor to go on in spite of, as ``--i-know``.
     """
 
     calibration: str
     evaluation: str
+    validation: str | None = None
     i_know: list[str] = Field(default_factory=list)
 
 
@@ -75,6 +77,8 @@ class QuantizationPart(_Part):
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
         keep_float: node names, or prefixes of them, that stay in float.
+        budget: what every file has to keep on the validation set, as ``quantize --budget``.
+        metric: what ``metric`` means in it; None for that of ``verify``.
     """
 
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
@@ -82,6 +86,8 @@ class QuantizationPart(_Part):
     split: str = "none"
     rest: Literal["fp32", "fp16"] = "fp32"
     keep_float: list[str] = Field(default_factory=list)
+    budget: str | None = None
+    metric: str | None = None
 
 
 class EnginePart(_Part):
@@ -148,6 +154,12 @@ class Recipe(_Part):
     benchmark: BenchmarkPart | None = BenchmarkPart()
     verify: VerifyPart = VerifyPart()
 
+    @model_validator(mode="after")
+    def _budget_has_samples(self) -> Recipe:
+        if (self.quantization.budget is None) != (self.samples.validation is None):
+            raise ValueError("quantization.budget and samples.validation belong together")
+        return self
+
     @property
     def int8_roles(self) -> list[str]:
         return [f"{INT8}-{policy}" for policy in self.quantization.policies]
@@ -197,6 +209,7 @@ class _Names:
         from calibration.qdq.policies import POLICIES
         from calibration.samples.findings import ALL, CODES
         from calibration.scales.methods import SCALES
+        from calibration.sensitivity.budget import parse_budget
         from runtimes import names as runtime_names
         from runtimes import targets
 
@@ -206,6 +219,8 @@ class _Names:
             self._known(("quantization", "policies", index), policy, POLICIES, "policy")
         self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
         self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
+        if recipe.quantization.budget is not None:
+            parse_budget(recipe.quantization.budget)
         for index, code in enumerate(recipe.samples.i_know):
             self._known(("samples", "i_know", index), code, [*CODES, ALL], "finding")
         roles = [FP32, FP16, *recipe.int8_roles]
@@ -236,9 +251,9 @@ def _with_absolute_paths(recipe: Recipe, folder: Path, source: str) -> Recipe:
             "rig": recipe.model.rig if recipe.model.rig == "input" else located(recipe.model.rig),
         }
     )
-    sources = ("calibration", "evaluation")
+    sources = recipe.samples.model_dump(include={"calibration", "evaluation", "validation"})
     located_sources = {
-        role: _sample_source(getattr(recipe.samples, role), folder, source) for role in sources
+        role: _sample_source(value, folder, source) for role, value in sources.items() if value
     }
     samples = recipe.samples.model_copy(update=located_sources)
     return recipe.model_copy(update={"model": model, "samples": samples})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from calibration.samples.findings import UNSTABLE_RANGES
 from deploy.recipe import EnginePart
@@ -93,7 +93,9 @@ def _inputs(place: Workplace) -> list[JSON]:
         {"name": key, "source": getattr(place.recipe.model, key), "sha256": sha256}
         for key, sha256 in export.inputs["sha256"].items()
     ]
-    sets = (("calibration", place.calibration), ("evaluation", place.evaluation))
+    sets = [("calibration", place.calibration), ("evaluation", place.evaluation)]
+    if place.validation is not None:
+        sets.append(("validation", place.validation))
     return files + [
         {"name": name, "source": one.source, "sha256": one.sha256, "samples": one.digests}
         for name, one in sets
@@ -103,8 +105,9 @@ def _inputs(place: Workplace) -> list[JSON]:
 def _samples(place: Workplace, results: Results) -> JSON:
     """The sets and what the doctor says of them; ranges belong to single files."""
     described = results.quantize[0]["report"]["calibration_set"]
+    sets = (place.calibration, place.validation, place.evaluation)
     return {
-        "sets": [place.calibration.to_report(), place.evaluation.to_report()],
+        "sets": [one.to_report() for one in sets if one is not None],
         "shared": len(place.evaluation.shared_with(place.calibration)),
         "findings": [f for f in described["findings"] if f["code"] != UNSTABLE_RANGES],
         "overridden": described["overridden"],
@@ -172,6 +175,11 @@ def _verdict(place: Workplace, results: Results) -> Verdict:
         for part, engine in zip(place.recipe.engines, results.engines, strict=True)
         if part.required
     ]
+    checks += [
+        _budget_check(made["file"]["role"], row)
+        for made in results.quantize
+        for row in made["report"].get("budget", {}).get("scores", ())
+    ]
     speedup = _speedup_check(place, results)
     return Verdict((*checks, speedup) if speedup is not None else tuple(checks))
 
@@ -180,6 +188,12 @@ def _engine_check(part: EnginePart, engine: JSON) -> Check:
     built = 0.0 if engine["missing"] else 1.0
     name = f"engine from {part.source} for {part.runtime}"
     return judge(name, built or None, ">=", 1, unit="built", note=engine["missing"])
+
+
+def _budget_check(role: str, row: JSON) -> Check:
+    comparison: Literal[">=", "<="] = "<=" if "<=" in row["condition"] else ">="
+    name = f"{role}: {row['metric']} on the validation set"
+    return judge(name, row["value"], comparison, row["bound"])
 
 
 def _speedup_check(place: Workplace, results: Results) -> Check | None:

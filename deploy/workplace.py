@@ -88,6 +88,12 @@ class Workplace:
     def evaluation(self) -> SampleSet:
         return SampleSet("evaluation", self.recipe.samples.evaluation, self.spec)
 
+    @cached_property
+    def validation(self) -> SampleSet | None:
+        """What a budget is searched with, where there is one."""
+        source = self.recipe.samples.validation
+        return None if source is None else SampleSet("validation", source, self.spec)
+
     def name(self, role: str) -> str:
         """Path of a model file inside the folder."""
         return f"models/{role}{ONNX_SUFFIX}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from calibration.graph.queries import multiply_adds
+from calibration.graph.queries import is_weighted_type, multiply_adds
 from calibration.qdq.placement import Placement
 from calibration.sensitivity.units import Unit, integer_nodes, unit_of
 
@@ -121,8 +121,8 @@ def from_work(
     integer_cost: float | None = None,
 ) -> CostModel:
     """By multiply-adds, scaled to measured totals where there are any."""
-    node = {n.name: n for n in graph}
-    work = {u.name: float(sum(multiply_adds(node[name]) for name in u.nodes)) for u in units}
+    heavy = {n.name: float(multiply_adds(n)) for n in graph if is_weighted_type(n)}
+    work = {unit.name: sum(heavy.get(name, 0.0) for name in unit.nodes) for unit in units}
     if not any(work.values()):  # free shapes: every unit counts alike
         work = dict.fromkeys(work, 1.0)
     total = sum(work.values())

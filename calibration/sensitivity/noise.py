@@ -125,7 +125,7 @@ def _shares(
 
 def _feeds(bench: Workbench, samples: Samples) -> Iterator[dict[str, Array]]:
     """Some samples, spread over the set."""
-    work = sum(map(multiply_adds, bench.model.graph))
+    work = sum(multiply_adds(item.node) for item in bench.placement.weighted)
     affordable = min(max(int(WORK / work), FEWEST), MOST) if work else MOST
     count = min(affordable, len(samples))
     if count == 0:

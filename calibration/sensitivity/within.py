@@ -274,7 +274,7 @@ class _Run:
         keys = ("budget", "metric", "sure", "holds", "validation", "trials")
         record = {key: report[key] for key in keys}
         record["scores"] = [
-            {key: row[key] for key in ("metric", "condition", "value", "holds")}
+            {key: row[key] for key in ("metric", "condition", "bound", "value", "holds")}
             for row in report["scores"]
             if row["metric"] not in (LATENCY_MS, SPEEDUP)
         ]
