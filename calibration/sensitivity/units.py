@@ -1,10 +1,10 @@
 """Units: the nodes that one integer kernel computes, which are quantized or float together.
 
 Two nodes belong to one unit where no Q/DQ pair stands between them: a convolution and its ReLU, and
-under the ``tensorrt`` policy the residual Add that it is fused into. A node that only moves values
-goes with whoever made them, and the branches of a convolution that CFWS split stay together with
-their sum. So every unit can be given back to float without tearing a kernel apart, and its name is
-one that ``--keep-float`` takes.
+under the ``tensorrt`` policy the residual Add that it is fused into. A node that only moves values,
+or only reads their integers in another way, goes with whoever made them, and the branches of a
+convolution that CFWS split stay together with their sum. So every unit can be given back to float
+without tearing a kernel apart, and its name is one that ``--keep-float`` takes.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _branches(graph: ir.Graph) -> list[tuple[str, str]]:
 
 
 def _one_kernel(node: ir.Node, slot: int, placement: Placement) -> bool:
-    return is_moving(node) or is_split_sum(node) or not placement.reads(node, slot)
+    reread = bool(node.outputs) and node.outputs[0] in placement.rereadings
+    return is_moving(node) or is_split_sum(node) or reread or not placement.reads(node, slot)
 
 
 def _unit(nodes: list[ir.Node], weighing: set[ir.Node]) -> Unit:

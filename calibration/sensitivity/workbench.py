@@ -35,7 +35,7 @@ _LARGE = 1 << 30  # bytes; a protobuf ends at twice that
 
 @dataclass(frozen=True)
 class Atom:
-    """The smallest thing whose rounding can be measured: one weight, or tensors with one scale.
+    """What is rounded as one: a weight, or tensors with one scale or with the same integers.
 
     Attributes:
         tensors: activations that are rounded; empty for a weight.
@@ -98,8 +98,17 @@ class Workbench:
             Atom(f"weight {item.node.name}", node=item.node.name or "")
             for item in self.placement.weighted
         ]
-        groups = [tuple(v.name or "" for v in group) for group in self.placement.groups()]
-        return weights + [Atom(f"tensor {names[0]}", tensors=names) for names in groups]
+        groups: dict[ir.Value, list[ir.Value]] = {}
+        for group in self.placement.groups():
+            groups.setdefault(self._origin(group[0]), []).extend(group)
+        named = [tuple(value.name or "" for value in group) for group in groups.values()]
+        return weights + [Atom(f"tensor {names[0]}", tensors=names) for names in named]
+
+    def _origin(self, value: ir.Value) -> ir.Value:
+        """The tensor whose integers ``value`` is, as it is or read in another way."""
+        while value in self.placement.rereadings:
+            value = self.placement.rereadings[value].source
+        return value
 
     @property
     def sizes(self) -> dict[str, int]:
