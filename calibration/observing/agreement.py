@@ -17,7 +17,7 @@ from calibration.graph.prepare import canonical, changes_of
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from exporters.errors import UserError
-from exporters.modelfile import ModelFile
+from exporters.modelfile import ModelFile, save_model
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,6 +79,20 @@ def _loadable(file: ModelFile, folder: Path) -> Path:
     copy = folder / "named.onnx"
     ir.save(canonical(file.proto), copy, external_data="named.weights")
     return copy
+
+
+def _loadable(file: ModelFile, folder: Path) -> Path:
+    """The file, or a copy without node names: ONNX Runtime refuses names that come twice."""
+    import onnx
+
+    names = [node.name for node in file.proto.graph.node if node.name]
+    if len(set(names)) == len(names):
+        return file.path
+    copy = onnx.ModelProto()
+    copy.CopyFrom(file.proto)
+    for node in copy.graph.node:
+        node.ClearField("name")
+    return save_model(copy, folder / "nameless.onnx").path
 
 
 def _run(path: Path, feeds: Mapping[str, Array], names: list[str], what: str) -> list[Any]:
