@@ -80,13 +80,7 @@ def verify(
         open_session(reference, threads=threads) as reference_session,
         _candidate(candidate, opened, board, threads, progress) as candidate_session,
     ):
-        run.declare_outputs(reference_session.outputs, candidate_session.outputs)
-        for index, (name, sample) in enumerate(zip(opened.names, opened, strict=True)):
-            feeds = _checked(name, inputs_of(sample), reference_session)
-            outputs = reference_session.run(feeds), candidate_session.run(feeds)
-            run.add(name, *outputs, sample)
-            if progress is not None:
-                progress("samples", index + 1, len(opened))
+        _feed(run, opened, reference_session, candidate_session, progress)
         where = _where(candidate_session)
     emulated = candidate_session.runtime == "onnxruntime" and _is_emulated(candidate_spec)
     inside = None
@@ -107,6 +101,22 @@ def verify(
         weights=str(spec.weights) if spec is not None else "",
         notes=(*overlap, *_notes(run, spec), *where, *([_EMULATED] if emulated else [])),
     )
+
+
+def _feed(
+    run: Gathering,
+    samples: Samples,
+    reference: Session,
+    candidate: Session,
+    progress: Progress | None,
+) -> None:
+    """Let every sample through both sessions."""
+    run.declare_outputs(reference.outputs, candidate.outputs)
+    for index, (name, sample) in enumerate(zip(samples.names, samples, strict=True)):
+        feeds = _checked(name, inputs_of(sample), reference)
+        run.add(name, reference.run(feeds), candidate.run(feeds), sample)
+        if progress is not None:
+            progress("samples", index + 1, len(samples))
 
 
 @contextmanager
