@@ -16,6 +16,7 @@ Report = Mapping[str, Any]
 def tell(out: Output, path: str, report: Report) -> None:
     """Say what was done, what was left and why, and what comes next."""
     _tell_done(out, path, report)
+    _tell_canonical(out, report)
     _tell_float(out, report)
     _tell_splits(out, report)
     _tell_corrections(out, report)
@@ -41,14 +42,26 @@ def _tell_done(out: Output, path: str, report: Report) -> None:
     )
 
 
+def _tell_canonical(out: Output, report: Report) -> None:
+    changes = report["canonical"]["changes"]
+    if changes:
+        moved = report["canonical"].get("largest_difference")
+        by = "" if moved is None else f"; outputs moved by {moved:.1g} of their largest value"
+        out.say(f"made ready: {', '.join(changes)}{by}")
+
+
 def _tell_float(out: Output, report: Report) -> None:
     reasons: dict[str, Counter[str]] = {}
     for item in report["skipped"]:
         reasons.setdefault(item["reason"], Counter())[item["op_type"]] += 1
     rows = [(", ".join(f"{n} {op}" for op, n in c.items()), why) for why, c in reasons.items()]
     out.table("In float", ["nodes", "reason"], rows)
+    spelled: dict[str, list[str]] = {}
     for item in report["respelled"]:
-        out.say(f"{item['node']}: {item['reason']}")
+        spelled.setdefault(item["reason"], []).append(item["node"])
+    for why, nodes in spelled.items():
+        more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+        out.say(f"{nodes[0]}{more}: {why}")
     for item in report.get("cast", {}).get("kept_float", []):
         out.say(f"FP32: {item['node']} ({item['op_type']}): {item['reason']}")
 

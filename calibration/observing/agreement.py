@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.graph.prepare import canonical, changes_of
+from calibration.graph.prepare import changes_of
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from exporters.errors import UserError
@@ -67,18 +67,6 @@ def agreement(model: ir.Model, file: ModelFile, samples: Samples | None) -> dict
             )
         worst = max(worst, difference)
     return {**report, "largest_difference": worst}
-
-
-def _loadable(file: ModelFile, folder: Path) -> Path:
-    """The file, or a copy with other names where nodes share one: ONNX Runtime refuses those."""
-    import onnx_ir as ir
-
-    names = [node.name for node in file.proto.graph.node if node.name]
-    if len(set(names)) == len(names):
-        return file.path
-    copy = folder / "named.onnx"
-    ir.save(canonical(file.proto), copy, external_data="named.weights")
-    return copy
 
 
 def _loadable(file: ModelFile, folder: Path) -> Path:

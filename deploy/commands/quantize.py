@@ -223,7 +223,7 @@ def command(
         edgeport quantize m.onnx --samples calibration/ --validate validation/ \
           --policy onnxruntime --budget "metric>=0.97" --metric mine:iou -o m.int8.onnx
 
-    Known limits: weighted nodes inside If, Loop or a function stay in float; ONNX Runtime's int8
+    Known limits: weighted nodes inside If, Loop or Scan stay in float; ONNX Runtime's int8
     kernels saturate on x86 CPUs without VNNI. Ranges are only as good as the samples: verify the
     result with edgeport verify.
     """
