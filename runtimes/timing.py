@@ -20,6 +20,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ Runner = Callable[[int], float]
 
 PERCENTILES = (50, 90, 99)
 CONFIDENCE = 0.95
+SETTLED_RUNS = 10
+SETTLED_SHARE = 0.02
+UNSTEADY = 0.025
+"""Coefficient of variation above which trtexec and we say that the clocks were not steady."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Plan:
     """How much to measure.
 
     Attributes:
-        warmup: rounds that are run and thrown away.
+        warmup: rounds that are run and thrown away, at least.
+        settle_s: throw away more, up to this many seconds, until the medians stand still
+            (``settled``).
         min_runs: measured rounds at least.
         min_seconds: go on until the measured rounds have taken this long, all cases together.
         max_runs: never more rounds than this.
@@ -50,6 +57,7 @@ class Plan:
     min_seconds: float = 3.0
     max_runs: int = 10_000
     seed: int = 0
+    settle_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,12 @@ class Timing:
         """Runs per second of time spent in this case, one run at a time."""
         return 1e3 * len(self.latencies_ms) / sum(self.latencies_ms)
 
+    @property
+    def variation(self) -> float:
+        """Coefficient of variation: standard deviation over mean; 0 for a single run."""
+        values = np.asarray(self.latencies_ms)
+        return float(values.std(ddof=1) / values.mean()) if len(values) > 1 else 0.0
+
 
 def interleave(
     runners: Sequence[Runner],
@@ -109,9 +123,7 @@ def interleave(
     ``progress(done, total)`` counts rounds; total is 0 while time, not runs, decides the end.
     """
     order = np.random.default_rng(plan.seed)
-    for index in range(plan.warmup):
-        for runner in runners:
-            runner(index)
+    warm_up(runners, plan, clock)
     latencies: list[list[float]] = [[] for _ in runners]
     started = clock()
     done = 0
@@ -124,6 +136,33 @@ def interleave(
     if progress is not None:
         progress(done, done)
     return [Timing(tuple(series)) for series in latencies]
+
+
+def warm_up(
+    runners: Sequence[Runner], plan: Plan, clock: Callable[[], float] = time.monotonic
+) -> int:
+    """Run what is thrown away, as ``plan`` says; the number of rounds."""
+    seen: list[list[float]] = [[] for _ in runners]
+    started, rounds = clock(), 0
+    while rounds < plan.warmup or (not settled(seen) and clock() - started < plan.settle_s):
+        for runner, spent in zip(runners, seen, strict=True):
+            spent.append(runner(rounds))
+        rounds += 1
+    return rounds
+
+
+def settled(series: Sequence[Sequence[float]]) -> bool:
+    """Whether no series drifts any more.
+
+    Each has at least 2 · ``SETTLED_RUNS`` values, and the median of the last ``SETTLED_RUNS`` is
+    within ``SETTLED_SHARE`` of the median of as many before them.
+    """
+    window = SETTLED_RUNS
+    return all(
+        len(spent) >= 2 * window
+        and abs(median(spent[-window:]) / median(spent[-2 * window : -window]) - 1) <= SETTLED_SHARE
+        for spent in series
+    )
 
 
 def percentile(latencies_ms: Sequence[float], p: int, confidence: float = CONFIDENCE) -> Percentile:

@@ -14,6 +14,8 @@ from statistics import median
 from typing import Any
 
 from deploy.boards.address import Address
+from deploy.boards.conditions import conditions_of, timing_notes, warnings_of
+from deploy.boards.energy import EnergyReport, energies_of
 from deploy.boards.inventory import Board
 from deploy.boards.jobs import Job
 from deploy.boards.running import BoardRun, run_on_board
@@ -22,7 +24,7 @@ from runtimes.timing import Interval, Timing, paired_ratio
 
 Progress = Callable[[str, int, int], None]
 
-SPANS = ("wall_ms", "h2d_ms", "compute_ms", "d2h_ms")
+SPANS = ("wall_ms", "h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class BoardTiming:
 
     Attributes:
         timing: wall clock, copies included.
-        spans: medians between CUDA events by name; empty where nothing runs on a GPU.
+        spans: medians between CUDA events by name, and of handing the work over; empty where
+            nothing runs on a GPU.
         ratio_to_reference: how many times as fast as the first case of the same board.
         engine: ``build_s`` and ``sha256``, or None where the model file itself ran.
         switches: ``cuda_graph`` and ``spin_wait``, without which two numbers cannot be compared.
@@ -55,6 +58,7 @@ class BoardTiming:
             "latencies_ms": list(self.timing.latencies_ms),
             "percentiles": [p.to_json() for p in self.timing.percentiles],
             "throughput_hz": self.timing.throughput_hz,
+            "variation": self.timing.variation,
             "medians_ms": dict(self.spans),
             "ratio_to_reference": ratio
             and {"value": ratio.value, "low": ratio.low, "high": ratio.high},
@@ -67,7 +71,13 @@ class BoardTiming:
 
 @dataclass(frozen=True)
 class BoardBench:
-    """All cases of one board; or what went wrong there."""
+    """All cases of one board; or what went wrong there.
+
+    Attributes:
+        conditions: clocks, temperatures, power and load while it was measured.
+        warnings: what a reader must know before believing the numbers.
+        energy: None unless it was asked for.
+    """
 
     name: str
     address: Address
@@ -75,6 +85,9 @@ class BoardBench:
     cases: tuple[BoardTiming, ...] = ()
     reconnects: int = 0
     error: EdgeportError | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    energy: EnergyReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,6 +96,9 @@ class BoardBench:
             "board": dict(self.board),
             "cases": [case.to_json() for case in self.cases],
             "reconnects": self.reconnects,
+            "conditions": dict(self.conditions),
+            "warnings": list(self.warnings),
+            "energy": self.energy and self.energy.to_json(),
             "error": self.error and {"message": self.error.message, "fix": self.error.fix},
         }
 
@@ -132,7 +148,17 @@ def timings_of(name: str, done: BoardRun, job: Job) -> BoardBench:
                 engine=_engine(engines.get(case.name)),
             )
         )
-    return BoardBench(name, done.address, done.board, tuple(cases), done.reconnects)
+    notes = [note for case in cases for note in timing_notes(case.name, case.timing, case.spans)]
+    return BoardBench(
+        name,
+        done.address,
+        done.board,
+        tuple(cases),
+        done.reconnects,
+        conditions=conditions_of(done),
+        warnings=(*warnings_of(done), *notes),
+        energy=energies_of(done),
+    )
 
 
 def _series(done: BoardRun, index: int) -> tuple[list[float], dict[str, float]]:

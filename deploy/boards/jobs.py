@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from runtimes.base import Array
 from runtimes.timing import Plan
 
 ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+TELEMETRY_PERIOD_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BoardCase:
         runtime: ``tensorrt`` (built there, with whatever the board has) or ``onnxruntime``; None
             for an engine where the board can build one, else ONNX Runtime.
         build: options of the builder, ``workspace_mib``.
-        options: of the session, ``threads`` or ``cuda_graph``.
+        options: of the session: ``threads``, or ``cuda_graph`` and ``spin_wait``.
     """
 
     name: str
@@ -35,6 +36,32 @@ class BoardCase:
 
 
 @dataclass(frozen=True)
+class EnergyPlan:
+    """Each case alone, after the latencies were taken.
+
+    Attributes:
+        seconds: how long each runs, at least.
+        until_steady_s: go on up to this long until the board's temperature is steady.
+        idle_s: how long nothing runs before, for the idle power.
+    """
+
+    seconds: float
+    until_steady_s: float = 0.0
+    idle_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class ClockPlan:
+    """Clocks held at their highest during the job and given back afterwards.
+
+    Attributes:
+        mode: power mode of nvpmodel during the job; None for the one that is set.
+    """
+
+    mode: int | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """Cases, their inputs, and what to do with them.
 
@@ -42,6 +69,10 @@ class Job:
         samples: inputs by name, in order; used in turn.
         plan: of the measurement; None to measure nothing.
         outputs: whether all outputs of all samples come back.
+        energy: None for latencies only.
+        clocks: None to leave the clocks alone.
+        telemetry: whether power and conditions are sampled while it measures.
+        root: where the board's ``/sys`` and ``/proc`` are.
     """
 
     cases: Sequence[BoardCase]
@@ -49,6 +80,10 @@ class Job:
     plan: Plan | None = None
     outputs: bool = False
     wait_s: float = 600.0
+    energy: EnergyPlan | None = None
+    clocks: ClockPlan | None = None
+    telemetry: bool = True
+    root: str = "/"
 
 
 def case_json(case: BoardCase, runtimes: Mapping[str, str], cache: str) -> dict[str, Any]:
@@ -108,6 +143,9 @@ def job_json(
         "lock": f"{cache}/measuring.lock",
         "wait_s": job.wait_s,
         "outputs": job.outputs,
+        "energy": job.energy and asdict(job.energy),
+        "clocks": job.clocks and asdict(job.clocks),
+        "telemetry": {"root": job.root, "period_s": TELEMETRY_PERIOD_S} if job.telemetry else None,
         "plan": None
         if plan is None
         else {
@@ -116,5 +154,6 @@ def job_json(
             "min_seconds": plan.min_seconds,
             "max_runs": plan.max_runs,
             "seed": plan.seed,
+            "settle_s": plan.settle_s,
         },
     }

@@ -194,6 +194,8 @@ class Errand:
             self._progress("measure", event["round"] + 1, 0)
         elif event["event"] == "sample":
             self._progress(f"run {event['case']}", event["done"], event["total"])
+        elif event["event"] == "phase":
+            self._progress(event["phase"], 0, 0)
         elif event["event"] in ("building", "loading", "waiting"):
             self._progress(f"{event['event']} {event.get('case', '')}".strip(), 0, 0)
         return bool(event["event"] == "end")

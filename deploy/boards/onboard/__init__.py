@@ -9,5 +9,13 @@ may import from outside of it but the standard library, numpy and, where they ar
     building.py   engines, by TensorRT's Python bindings or by trtexec
     sessions.py   running a file: ONNX Runtime, TensorRT
     cudart.py     the CUDA runtime through ctypes
+    warming.py    warming up until the medians stand still
+    blocks.py     each case alone, for energy and heat
+    telemetry.py  samples during a job, from a process of its own
+    power.py      who says what the board draws, and which rails make up the whole
+    conditions.py clocks, temperatures, throttling, other load
+    streams.py    programs that print a line a period; tegrastats.py reads one of them
+    sysfs.py      the kernel's files below a root
+    clocks.py     clocks held for a job and given back whatever happens
     journal.py    the log, the lock, and errors in words
 """

@@ -14,6 +14,7 @@ from .journal import BoardError
 _LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
 _TO_DEVICE, _TO_HOST = 1, 2
 _RELAXED = 2  # cudaStreamCaptureModeRelaxed
+_SPIN, _BLOCK = 1, 4  # cudaDeviceScheduleSpin, cudaDeviceScheduleBlockingSync
 
 
 class Cuda:
@@ -30,6 +31,10 @@ class Cuda:
                 f"no CUDA device on the board (code {code}): an engine cannot run there",
                 "Bench the model file in ONNX Runtime there: --runtime onnxruntime",
             )
+
+    def wait_by(self, *, spinning: bool) -> None:
+        """How the host waits for the device: by asking all the time, or asleep."""
+        self._call("cudaSetDeviceFlags", ctypes.c_uint(_SPIN if spinning else _BLOCK))
 
     def malloc(self, size_bytes: int) -> int:
         return self._made("cudaMalloc", ctypes.c_size_t(max(size_bytes, 1)))

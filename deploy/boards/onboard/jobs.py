@@ -15,10 +15,16 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from .blocks import run_blocks
 from .building import build_engine
+from .clocks import HeldClocks
+from .conditions import Conditions
 from .journal import BoardError, BoardLock, Journal
-from .probing import probe
+from .probing import power_mode_now, probe
 from .sessions import open_session
+from .sysfs import Tree
+from .telemetry import Telemetry
+from .warming import warm_up
 
 Job = Dict[str, Any]
 _CHUNK = 1 << 20
@@ -31,8 +37,10 @@ def run_job(folder: str) -> None:
     log = Journal(os.path.join(folder, "log.jsonl"))
     log.write("started", pid=os.getpid(), board=probe())
     try:
-        with BoardLock(job["lock"], log, job.get("wait_s", 600.0)):
-            _run(job, folder, log)
+        cache = os.path.dirname(job["lock"])
+        with BoardLock(job["lock"], log, job.get("wait_s", 600.0)) as lock:  # noqa: SIM117 - 3.8
+            with HeldClocks(job.get("clocks"), cache, folder, log, lock.fileno()):
+                _run(job, folder, log)
         log.write("end")
     except BoardError as error:
         log.write("error", message=error.message, fix=error.fix)
@@ -67,19 +75,32 @@ def _run(job: Job, folder: str, log: Journal) -> None:
         )
         sessions.append(session)
     if job.get("plan"):
-        measure(sessions, feeds, job["plan"], log)
+        _measure_all(job, sessions, feeds, folder, log)
     if job.get("outputs"):
         for case, session in zip(job["cases"], sessions):
             _run_samples(case["name"], session, feeds, folder, log)
 
 
+def _measure_all(
+    job: Job, sessions: List[Any], feeds: List[Any], folder: str, log: Journal
+) -> None:
+    """Latencies in turns, then each case alone where energy is asked for; telemetry throughout."""
+    telemetry = job.get("telemetry")
+    root = telemetry["root"] if telemetry else "/"
+    conditions = Conditions(Tree(root))
+    log.write("before", limits=conditions.limits(), power_mode=power_mode_now())
+    with Telemetry(folder, telemetry):
+        measure(sessions, feeds, job["plan"], log)
+        if job.get("energy"):
+            run_blocks(sessions, feeds, job["energy"], log, root)
+    log.write("after", limits=conditions.limits(), power_mode=power_mode_now())
+
+
 def measure(sessions: List[Any], feeds: List[Any], plan: Dict[str, Any], log: Journal) -> None:
     """Rounds in which every case runs once, in an order drawn anew each round."""
     order = np.random.default_rng(plan["seed"])
-    for index in range(plan["warmup"]):
-        for session in sessions:
-            session.time(feeds[index % len(feeds)])
-    log.write("measuring", at=time.time())
+    log.write("warm", **warm_up(sessions, feeds, plan))
+    log.write("measuring", at=time.time(), clock_s=time.monotonic())
     started, done = time.monotonic(), 0
     while not (
         done >= plan["max_runs"]
@@ -89,7 +110,7 @@ def measure(sessions: List[Any], feeds: List[Any], plan: Dict[str, Any], log: Jo
             spent = sessions[position].time(feeds[done % len(feeds)])
             log.write("run", round=done, case=int(position), at=time.time(), **spent)
         done += 1
-    log.write("measured", rounds=done, at=time.time())
+    log.write("measured", rounds=done, at=time.time(), clock_s=time.monotonic())
 
 
 def _run_samples(name: str, session: Any, feeds: List[Any], folder: str, log: Journal) -> None:

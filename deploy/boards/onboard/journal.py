@@ -64,6 +64,11 @@ class BoardLock:
         self._file.flush()
         return self
 
+    def fileno(self) -> int:
+        """The locked file; who inherits it holds the lock too."""
+        assert self._file is not None
+        return self._file.fileno()
+
     def _wait(self, deadline: float, told: bool) -> None:
         assert self._file is not None
         self._file.seek(0)

@@ -1,4 +1,4 @@
-"""``python3 runner.pyz probe`` or ``python3 runner.pyz job FOLDER``."""
+"""``python3 runner.pyz probe`` or ``job FOLDER``; the others it starts itself."""
 
 from __future__ import annotations
 
@@ -16,5 +16,13 @@ def main() -> None:
         from .jobs import run_job  # here, so that a board without numpy can be asked what it has
 
         run_job(sys.argv[2])
+    elif len(sys.argv) == 5 and sys.argv[1] == "telemetry":
+        from .telemetry import sample_until_stopped
+
+        sample_until_stopped(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    elif len(sys.argv) == 3 and sys.argv[1] == "watchdog":
+        from .clocks import watch
+
+        watch(sys.argv[2])
     else:
         sys.exit("usage: runner.pyz probe | runner.pyz job FOLDER")

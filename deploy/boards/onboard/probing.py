@@ -25,7 +25,7 @@ def probe() -> Dict[str, Any]:
         "board": _text("/proc/device-tree/model").rstrip("\0"),
         "cpu": _cpu(),
         "l4t": l4t(_text("/etc/nv_tegra_release")),
-        "power_mode": power_mode(_output(["nvpmodel", "-q"])),
+        "power_mode": power_mode_now(),
         "runtimes": runtimes(),
         "free_mib": shutil.disk_usage(os.path.expanduser("~")).free >> 20,
         "root": os.geteuid() == 0,
@@ -58,6 +58,10 @@ def l4t(release: str) -> str:
     """``36.4.3`` from ``# R36 (release), REVISION: 4.3, GCID: ...``."""
     match = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", release)
     return f"{match.group(1)}.{match.group(2)}" if match else ""
+
+
+def power_mode_now() -> str:
+    return power_mode(_output(["nvpmodel", "-q"]))
 
 
 def power_mode(answer: str) -> str:

@@ -1,7 +1,8 @@
 """Running a file on the board. A session checks its feeds once and is then only timed.
 
 ``time`` gives milliseconds: ``wall_ms`` on the host's clock from feeds to outputs, and for an
-engine also ``h2d_ms``, ``compute_ms`` and ``d2h_ms`` between CUDA events on the stream.
+engine also ``h2d_ms``, ``compute_ms`` and ``d2h_ms`` between CUDA events on the stream, and
+``enqueue_ms``, what the host needs to hand the computation over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Milliseconds = Dict[str, float]
 def open_session(runtime: str, path: str, options: Dict[str, Any]) -> Any:
     if runtime == "onnxruntime":
         return OrtSession(path, options.get("threads"))
-    return TensorRTSession(path, runtime, cuda_graph=bool(options.get("cuda_graph")))
+    switches = {name: bool(options.get(name)) for name in ("cuda_graph", "spin_wait")}
+    return TensorRTSession(path, runtime, **switches)
 
 
 class OrtSession:
@@ -60,13 +62,14 @@ class OrtSession:
 class TensorRTSession:
     """An engine, with page-locked buffers and one stream. Evidence: written."""
 
-    def __init__(self, path: str, module: str, *, cuda_graph: bool) -> None:
+    def __init__(self, path: str, module: str, *, cuda_graph: bool, spin_wait: bool) -> None:
         import importlib
 
         trt = importlib.import_module(module)
         self._trt = trt
         self._cuda = Cuda()
         self._cuda.require_device()
+        self._cuda.wait_by(spinning=spin_wait)
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
         with open(path, "rb") as file:
@@ -85,7 +88,8 @@ class TensorRTSession:
         self._device: Dict[str, int] = {}
         self._allocate()
         self._graph: Optional[int] = None
-        self.switches = {"cuda_graph": cuda_graph, "spin_wait": False}
+        self.switches = {"cuda_graph": cuda_graph, "spin_wait": spin_wait}
+        self._enqueue_ms = 0.0
 
     def _allocate(self) -> None:
         import ctypes
@@ -118,7 +122,8 @@ class TensorRTSession:
         wall_ms = 1e3 * (time.perf_counter() - started)
         marks = self._events
         spans = [self._cuda.elapsed_ms(a, b) for a, b in zip(marks, marks[1:])]
-        return dict(zip(("h2d_ms", "compute_ms", "d2h_ms"), spans), wall_ms=wall_ms)
+        found = dict(zip(("h2d_ms", "compute_ms", "d2h_ms"), spans))
+        return dict(found, wall_ms=wall_ms, enqueue_ms=self._enqueue_ms)
 
     def _fill(self, feeds: Feeds) -> None:
         for name in self._inputs:
@@ -130,10 +135,12 @@ class TensorRTSession:
             host = self._host[name]
             self._cuda.to_device(self._device[name], host.ctypes.data, host.nbytes, self._stream)
         self._cuda.record(self._events[1], self._stream)
+        started = time.perf_counter()
         if self._graph is None:
             self._enqueue()
         else:
             self._cuda.launch(self._graph, self._stream)
+        self._enqueue_ms = 1e3 * (time.perf_counter() - started)
         self._cuda.record(self._events[2], self._stream)
         for name in self._outputs:
             host = self._host[name]
