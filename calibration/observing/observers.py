@@ -7,7 +7,6 @@ fixed size remain, so that memory depends on the model and not on the number of 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -20,12 +19,12 @@ from calibration.diagnosing import diagnosed
 from calibration.graph.prepare import prepare
 from calibration.observing.feeds import MIN_SAMPLES, checked_feeds, expected_inputs
 from calibration.observing.histogram import Histogram
+from calibration.observing.sessions import open_session
 from calibration.observing.statistics import Statistics, TensorStatistics
 from calibration.observing.taps import MAXIMUM, MINIMUM, PART, SIZE, Tap, tap
 from calibration.samples.base import Array, Samples
 from calibration.samples.findings import check_overrides
 from exporters.errors import UserError
-from exporters.external import MESSAGE_LIMIT_BYTES
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
@@ -161,29 +160,13 @@ class _Observer:
 
 def _session(model: ir.Model, path: Path) -> Any:
     """Open the tapped ``model``; ``path`` is the file that an error names."""
-    import onnx_ir as ir
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # taps that share a tensor draw warnings about optimisation
     try:
-        if _weight_bytes(model) <= MESSAGE_LIMIT_BYTES:
-            data = ir.to_proto(model).SerializeToString()
-            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        with tempfile.TemporaryDirectory() as folder:
-            tapped = Path(folder) / "tapped.onnx"
-            ir.save(model, tapped, external_data="weights")
-            return ort.InferenceSession(str(tapped), options, providers=["CPUExecutionProvider"])
+        return open_session(model)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise UserError(
             f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}",
             fix=f"Export it with standard operators, or look at it with: edgeport inspect {path}",
         ) from error
-
-
-def _weight_bytes(model: ir.Model) -> int:
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _default_tensors(model: ir.Model) -> list[str]:

@@ -7,11 +7,8 @@ of samples, and everything runs in one session.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from calibration.graph.queries import WEIGHTED, fresh_name, multiply_adds, value_names
 from calibration.observing.feeds import checked_feeds, expected_inputs
+from calibration.observing.sessions import lean_options, open_session
 from calibration.samples.base import Array, Samples
 from exporters.modelfile import ModelSpec
 
@@ -142,23 +140,14 @@ class Probe:
         count = min(max_samples or self.affordable, len(samples))
         step = len(samples) // count
         feeds = checked_feeds(samples, expected_inputs(self.graph, spec))
-        with self._session() as session:
-            for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
-                yield session.run(names, feed)
-                if progress:
-                    progress(what, index + 1, count)
+        session = self._session()
+        for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
+            yield session.run(names, feed)
+            if progress:
+                progress(what, index + 1, count)
 
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        """A session whose weights stay in a file: the alternatives are several times the model."""
-        import onnx_ir as ir
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        # no integer kernels: the error is the one that Q/DQ defines
+    def _session(self) -> Any:
+        """No integer kernels: the error is the one that Q/DQ defines."""
+        options = lean_options()
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "probe.onnx"
-            ir.save(self._model, path, external_data="weights")
-            yield ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return open_session(self._model, options)

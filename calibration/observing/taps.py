@@ -27,7 +27,7 @@ from exporters.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-HISTOGRAM_ELEMENTS = 1 << 18
+HISTOGRAM_ELEMENTS = 1 << 16
 """A histogram counts at most about twice this many elements of a tensor in one sample."""
 
 MINIMUM, MAXIMUM, SIZE, PART = "minimum", "maximum", "size", "part"
