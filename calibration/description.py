@@ -16,6 +16,7 @@ from calibration.observing.coverage import coverage_findings
 from calibration.observing.statistics import Statistics
 from calibration.qdq.placement import Placement
 from calibration.rounding.bias import Correction
+from calibration.rounding.learning import Learning
 from calibration.samples.findings import Diagnosis
 from calibration.scales.methods import Scale
 from exporters.modelfile import PREFIX, canonical_json
@@ -78,6 +79,22 @@ def describe_splits(splits: Splits) -> dict[str, list[dict[str, Any]]]:
         done.append(entry)
     whole = [{"node": s.node, "op_type": s.op_type, "reason": s.reason} for s in splits.skipped]
     return {"split_nodes": done, "whole_nodes": whole}
+
+
+def describe_rounding(learning: Learning) -> dict[str, list[dict[str, Any]]]:
+    """What learned rounding gave each layer, and which layers keep the nearest integers and why."""
+    layers = [
+        {
+            "node": layer.node,
+            "sqnr_before_db": round(layer.sqnr_before_db, 2),
+            "sqnr_after_db": round(layer.sqnr_after_db, 2),
+            "moved": layer.moved,
+            "kept": layer.kept,
+        }
+        for layer in learning.layers
+    ]
+    left = [{"node": i.node, "op_type": i.op_type, "reason": i.reason} for i in learning.left]
+    return {"rounded_nodes": layers, "nearest_nodes": left}
 
 
 def describe_correction(correction: Correction) -> dict[str, Any]:

@@ -21,6 +21,7 @@ SPLITS.add("auto", "as cfws, where the layer's output gains at least 3 dB")
 
 ROUNDINGS: Registry[str] = Registry("rounding")
 ROUNDINGS.add("nearest", "every weight to the nearest integer")
+ROUNDINGS.add("adaround", "up or down, whatever the layer's output suffers least from (torch)")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
 WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")
@@ -40,7 +41,7 @@ class QuantizeOptions:
             or ``auto``: for every tensor the one that its readers' outputs suffer least from.
         split: weight splitting: ``none``, ``cfws`` for every convolution that can be split, or
             ``auto`` where the layer's output gains by it.
-        rounding: of weights; ``nearest``.
+        rounding: of weights: ``nearest``, or ``adaround``, learned layer by layer.
         correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
             where that brings the output nearer.
         weights: ``int8``.

@@ -19,6 +19,7 @@ from calibration.description import (
     describe,
     describe_correction,
     describe_methods,
+    describe_rounding,
     describe_set,
     describe_splits,
     write_quantization,
@@ -35,7 +36,8 @@ from calibration.qdq.placement import Placement
 from calibration.qdq.policies import POLICIES, all_tensors
 from calibration.reporting.layers import layer_errors
 from calibration.reporting.ranges import activation_ranges, weight_ranges
-from calibration.rounding.bias import Correction, correct_biases
+from calibration.rounding.adaround import require_torch
+from calibration.rounding.refining import refine
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Samples
 from calibration.scales.methods import SCALES
@@ -108,6 +110,8 @@ def quantize(
 
 def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Statistics]:
     """The INT8 model, what it will say of itself, and what was seen."""
+    if job.options.rounding == "adaround":
+        require_torch()
     model = prepare(job.file.proto, str(job.file.path))
     job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
     job.policy.require(model.graph, str(job.file.path))
@@ -130,11 +134,9 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     description |= describe_splits(splits) | describe_methods(methods) | {"canonical": canonical}
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
     grids = WeightGrids(scales=splits.weight_scales)
-    correction = Correction()
-    if job.options.correct_bias:
-        correction = correct_biases(job, model, placement, scales, grids)
-        clock.lap("bias")
-    description |= describe_correction(correction)
+    refined = refine(job, model, placement, scales, grids, clock.lap)
+    grids = refined.grids
+    description |= describe_rounding(refined.learning) | describe_correction(refined.correction)
     description["activation_ranges"] = activation_ranges(
         job, model.graph, placement, scales, seen, methods
     )
