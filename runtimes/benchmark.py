@@ -114,13 +114,13 @@ def bench(
         UserError: no case, no sample, or a feed that a model does not take.
         MissingRequirementError: a runtime or device is missing.
     """
-    _require_cases(cases)
+    require_cases(cases)
     plan = plan or Plan()
     machine = environment(cases[0].threads)
     with tempfile.TemporaryDirectory(prefix="edgeport-bench-") as scratch, ExitStack() as stack:
-        workers = [stack.enter_context(_worker(case)) for case in cases]
+        workers = [stack.enter_context(open_worker(case)) for case in cases]
         loads = [
-            _load(worker, case, Path(scratch) / f"{index}.npz")
+            load_case(worker, case, Path(scratch) / f"{index}.npz")
             for index, (worker, case) in enumerate(zip(workers, cases, strict=True))
         ]
         runners = [_runner(worker) for worker in workers]
@@ -138,7 +138,7 @@ def bench(
     return BenchResult(tuple(results), machine["threads"], machine, _notes(machine))
 
 
-def _require_cases(cases: Sequence[Case]) -> None:
+def require_cases(cases: Sequence[Case]) -> None:
     if not cases:
         raise UserError("nothing to time", fix="edgeport bench FILE…")
     for case in cases:
@@ -151,11 +151,11 @@ def _require_cases(cases: Sequence[Case]) -> None:
             raise UserError(f"no file at {case.path}", fix="Check the path")
 
 
-def _worker(case: Case) -> Worker:
+def open_worker(case: Case) -> Worker:
     return Worker("runtimes.measuring", f"benchmark of {case.name}")
 
 
-def _load(worker: Worker, case: Case, feeds: Path) -> float:
+def load_case(worker: Worker, case: Case, feeds: Path) -> float:
     write_feeds(feeds, [dict(sample) for sample in case.samples])
     request = {
         "do": "load",

@@ -2,6 +2,7 @@
 
 {"do": "load", "path", "runtime", "threads", "feeds": NPZ}
 {"do": "run", "sample": i}      latency of one run, measured in here
+{"do": "loadgen", "scenario", "queries", "seconds", "folder"}    MLPerf's LoadGen asks
 {"do": "memory"}                peak of this process, and what it was before the model came
 """
 
@@ -47,6 +48,12 @@ class _Server:
         started = time.perf_counter()
         self._session.execute(feeds)
         return {"latency_s": time.perf_counter() - started}
+
+    def _loadgen(self, request: Message) -> Message:
+        from runtimes.loadgen import generate
+
+        assert self._session is not None
+        return generate(self._session.execute, self._samples, request)
 
     def _memory(self, _request: Message) -> Message:
         return {"peak_rss_mib": peak_rss_mib(), "baseline_rss_mib": self._baseline_mib}

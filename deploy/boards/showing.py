@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.boards.benching import BoardBench, BoardTiming, bench_on_boards
+from deploy.boards.energy import CaseEnergy
 from deploy.boards.inventory import Board
-from deploy.boards.jobs import BoardCase, Job
+from deploy.boards.jobs import BoardCase, ClockPlan, EnergyPlan, Job
 from deploy.console import Output
 from exporters.errors import EXIT_OK, UserError
 from runtimes.benchmark import Case
 from runtimes.timing import Plan
 
+ENERGY_COLUMNS = [
+    "board",
+    "file",
+    "J/frame",
+    "above idle",
+    "frames/s/W",
+    "W",
+    "frames/s at first",
+    "sustained",
+    "steady",
+]
 COLUMNS = ["board", "file", "runtime", "p50", "p90", "p99", "compute", "runs/s", "times as fast"]
 
+NOT_READABLE = "not readable"
 _BOARD_RUNTIMES = (None, "tensorrt", "onnxruntime")
 
 
+@dataclass(frozen=True)
+class BoardOptions:
+    """What a benchmark may do on a board beyond taking latencies.
+
+    Attributes:
+        session: switches of engines, ``cuda_graph`` and ``spin_wait``.
+    """
+
+    energy: EnergyPlan | None = None
+    clocks: ClockPlan | None = None
+    session: Mapping[str, bool] = field(default_factory=dict)
+
+
 def bench_boards(
-    out: Output, boards: Sequence[Board], cases: Sequence[Case], plan: Plan, notes: Sequence[str]
+    out: Output,
+    boards: Sequence[Board],
+    cases: Sequence[Case],
+    plan: Plan,
+    notes: Sequence[str],
+    options: BoardOptions | None = None,
 ) -> int:
     """Measure ``cases`` on all ``boards`` and say what came out; the exit code.
 
     Raises:
         UserError: a file or runtime that no board can take.
     """
-    job = Job([_board_case(case) for case in cases], cases[0].samples, plan)
+    options = options or BoardOptions()
+    job = Job(
+        [_board_case(case, options.session) for case in cases],
+        cases[0].samples,
+        plan,
+        energy=options.energy,
+        clocks=options.clocks,
+    )
     with out.progress("Bench") as progress:
         results = bench_on_boards(boards, job, progress)
     out.table("Latency in ms, with 95 % intervals", COLUMNS, [r for b in results for r in _rows(b)])
+    if options.energy is not None:
+        rows = [row for result in results for row in energy_rows(result)]
+        out.table("Energy, each file running alone, with bounds", ENERGY_COLUMNS, rows)
     for result in results:
         _say_board(out, result)
     for note in notes:
@@ -44,7 +87,7 @@ def bench_boards(
     return max((error.exit_code for error in failed), default=EXIT_OK)
 
 
-def _board_case(case: Case) -> BoardCase:
+def _board_case(case: Case, switches: Mapping[str, bool]) -> BoardCase:
     if case.path.suffix != ".onnx":
         raise UserError(
             f"{case.path} is an engine; boards build their own",
@@ -54,8 +97,29 @@ def _board_case(case: Case) -> BoardCase:
         raise UserError(
             f"boards do not run {case.runtime}", fix="Leave --runtime away, or choose onnxruntime"
         )
-    options = {} if case.threads is None else {"threads": case.threads}
+    options: dict[str, Any] = dict(switches)
+    if case.threads is not None:
+        options["threads"] = case.threads
     return BoardCase(case.name, case.path, case.runtime, options=options)
+
+
+def energy_rows(result: BoardBench) -> list[list[object]]:
+    """One row a case for ``ENERGY_COLUMNS``; what cannot be read says so."""
+    if result.energy is None:
+        return []
+    return [
+        [result.name, case.name, *_energy_row(energy)]
+        for case, energy in zip(result.cases, result.energy.cases, strict=True)
+    ]
+
+
+def _energy_row(energy: CaseEnergy) -> list[object]:
+    steady = "no sensor" if energy.steady is None else "yes" if energy.steady else "not yet"
+    rates = [energy.burst_hz, energy.sustained_hz, steady]
+    if energy.frame_j is None or energy.above_idle_j is None:
+        return [NOT_READABLE, NOT_READABLE, None, None, *rates]
+    intervals = [_interval(j.value, j.low, j.high) for j in (energy.frame_j, energy.above_idle_j)]
+    return [*intervals, energy.hz_per_watt, energy.mean_w, *rates]
 
 
 def _rows(result: BoardBench) -> list[list[object]]:
@@ -97,5 +161,25 @@ def _say_board(out: Output, result: BoardBench) -> None:
             how = "taken from the board's cache" if case.engine["cached"] else "built there"
             took = f" in {case.engine['build_s']:.1f} s" if "build_s" in case.engine else ""
             out.say(f"    {case.name}: engine {how}{took}, {case.size_bytes / 1e6:.1f} MB")
+    _say_energy(out, result)
+    for warning in result.warnings:
+        out.say(f"    {warning}")
     if result.reconnects:
         out.say(f"    the connection broke and was made again {result.reconnects} times")
+
+
+def _say_energy(out: Output, result: BoardBench) -> None:
+    """Where the joules come from, or why there are none."""
+    energy = result.energy
+    if energy is None:
+        return
+    if energy.idle_w is None:
+        out.say(f"    energy is {NOT_READABLE}: {energy.reason}. {energy.fix}".rstrip())
+        return
+    out.say(
+        f"    energy from {energy.source} ({' + '.join(energy.rails)}: {energy.meaning}), "
+        f"{energy.idle_w.value:.3g} W when idle"
+    )
+    reasons = dict.fromkeys(case.reason for case in energy.cases if case.reason)
+    for reason in reasons:
+        out.say(f"    not readable: {reason}; run longer: --energy SECONDS")

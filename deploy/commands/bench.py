@@ -10,13 +10,16 @@ import typer
 
 from deploy.boards.connection import Access
 from deploy.boards.inventory import find_boards
-from deploy.boards.showing import bench_boards
+from deploy.boards.jobs import ClockPlan, EnergyPlan
+from deploy.boards.showing import BoardOptions, bench_boards
 from deploy.console import Output
+from deploy.loadgen import bench_with_loadgen
 from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
 from runtimes.benchmark import BenchResult, Case, CaseResult
 from runtimes.timing import Plan
 
+_WARMUP, _SETTLE_S = 3, 10.0
 _SAMPLES_HELD = 4  # in memory, in every case's process; run in turn
 
 
@@ -33,7 +36,10 @@ def command(
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Without --runs: at least 30 runs and this long.")
     ] = 10.0,
-    warmup: Annotated[int, typer.Option(min=0, help="Runs thrown away first.")] = 3,
+    warmup: Annotated[
+        int | None,
+        typer.Option(min=0, help="Rounds thrown away; else until medians stand still, max 10 s."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of each session; else one a core.")
     ] = None,
@@ -51,6 +57,28 @@ def command(
     board_cache: Annotated[
         str, typer.Option(help="Folder on the board, from its user's home.")
     ] = ".cache/edgeport",
+    energy: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Then run each file alone this many seconds: joules per frame."),
+    ] = None,
+    until_steady: Annotated[
+        float, typer.Option(min=0.0, help="With --energy: up to this long, until it stays warm.")
+    ] = 0.0,
+    lock_clocks: Annotated[
+        bool, typer.Option(help="Hold a Jetson's clocks (sudo -n), and give them back.")
+    ] = False,
+    power_mode: Annotated[
+        int | None, typer.Option(min=0, help="With --lock-clocks: this mode of nvpmodel.")
+    ] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option(help="Replay an engine's work as a CUDA graph.")
+    ] = False,
+    spin_wait: Annotated[
+        bool, typer.Option(help="Wait for the GPU by asking all the time.")
+    ] = False,
+    loadgen: Annotated[
+        str | None, typer.Option(help="Let MLPerf's LoadGen ask: single-stream or offline.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Time files against each other: percentiles with 95 % intervals, throughput, memory.
@@ -65,7 +93,11 @@ def command(
 
     With --board model files are copied to the board, built there with its own TensorRT and
     measured there, in turns in one process; a broken connection is made again, and nothing stays
-    but the cache. Several boards work at the same time.
+    but the cache. Several boards work at the same time. --energy, --lock-clocks and the switches
+    of engines are for boards; without sensors of power the energy is "not readable".
+
+    With --loadgen MLPerf's LoadGen measures the files here, one after the other, and its p90 and
+    p99 with their early-stopping bounds stand beside ours; that is no MLPerf result.
 
     Known limits: only the runtime is timed, not decoding, resizing or post-processing. Latencies
     of engines include the copies to and from the GPU. Intervals take runs as independent.
@@ -76,10 +108,22 @@ def command(
         Case(name, path, feeds, runtime, threads)
         for name, path, feeds in zip(_names(files), files, inputs, strict=True)
     ]
-    plan = Plan(warmup, runs or 30, 0.0 if runs else seconds, runs or 10_000, seed)
+    plan = _plan(runs, seconds, warmup, seed)
+    options = BoardOptions(
+        _energy_plan(energy, until_steady),
+        _clock_plan(lock_clocks, power_mode),
+        {"cuda_graph": cuda_graph, "spin_wait": spin_wait},
+    )
+    if board and loadgen:
+        raise UserError(
+            "--loadgen measures on this machine", fix="Leave --board away, or run edgeport there"
+        )
     if board:
         access = Access(python=board_python, cache=board_cache)
-        return bench_boards(out, find_boards(board, access), cases, plan, notes)
+        return bench_boards(out, find_boards(board, access), cases, plan, notes, options)
+    _refuse_board_options(options)
+    if loadgen:
+        return bench_with_loadgen(out, cases, loadgen, runs or 64, 0.0 if runs else seconds, notes)
     from runtimes import bench
 
     with out.progress("Bench") as progress:
@@ -87,6 +131,45 @@ def command(
     _show(out, result, notes)
     out.result({**result.to_json(), "notes": [*notes, *result.notes]})
     return EXIT_OK
+
+
+def _plan(runs: int | None, seconds: float, warmup: int | None, seed: int) -> Plan:
+    settle_s = 0.0 if warmup is not None else _SETTLE_S
+    warmup = _WARMUP if warmup is None else warmup
+    return Plan(warmup, runs or 30, 0.0 if runs else seconds, runs or 10_000, seed, settle_s)
+
+
+def _energy_plan(seconds: float | None, until_steady: float) -> EnergyPlan | None:
+    if seconds is not None:
+        return EnergyPlan(seconds, until_steady)
+    if until_steady:
+        raise UserError("--until-steady needs --energy", fix="Add --energy SECONDS")
+    return None
+
+
+def _clock_plan(lock: bool, mode: int | None) -> ClockPlan | None:
+    if lock:
+        return ClockPlan(mode)
+    if mode is not None:
+        raise UserError(
+            "--power-mode changes the board only while its clocks are held",
+            fix="Add --lock-clocks, or set the mode there: sudo nvpmodel -m MODE",
+        )
+    return None
+
+
+def _refuse_board_options(options: BoardOptions) -> None:
+    """What only a board does; on this machine it would be left out without a word."""
+    given = {
+        "--energy": options.energy is not None,
+        "--lock-clocks": options.clocks is not None,
+        "--cuda-graph": options.session["cuda_graph"],
+        "--spin-wait": options.session["spin_wait"],
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise UserError(
+            f"{name} is for boards", fix="Add --board ssh://user@host; localhost is one too"
+        )
 
 
 def _inputs(

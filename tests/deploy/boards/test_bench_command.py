@@ -107,3 +107,41 @@ def test_a_path_that_is_not_there_is_no_board() -> None:
 def test_two_boards_of_one_host_keep_apart() -> None:
     found = find_boards(["ssh://orin:22", "ssh://orin:2222"])
     assert [board.name for board in found] == ["ssh://orin:22", "ssh://orin:2222"]
+
+
+def test_energy_that_cannot_be_read_says_so_and_is_never_zero(
+    files: list[str], board: Board, inventory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sampler runs on this machine's own sensors; where it has some, there are joules."""
+    arguments = ["--board", str(inventory), "--runtime", "onnxruntime", "--runs", "8"]
+    assert cli.run(["bench", *files, *arguments, "--energy", "2"]) == 3
+    shown = capsys.readouterr().out
+    assert "Energy, each file running alone" in shown
+    assert "frames/s at first" in shown
+    assert "energy is not readable: " in shown or "W when idle" in shown
+    assert cli.run(["bench", *files, *arguments, "--energy", "2", "--json"]) == 3
+    desk = json.loads(capsys.readouterr().out)["boards"][0]
+    for case in desk["energy"]["cases"]:
+        assert case["sustained_hz"] > 0
+        assert case["frame_j"] is None or case["frame_j"]["value"] > 0
+    assert desk["energy"]["reason"] or desk["energy"]["source"]
+    assert desk["conditions"]["samples"] > 20
+    assert desk["conditions"]["warm_up"]["rounds"] >= 3
+    assert isinstance(desk["warnings"], list)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--energy", "5"], "--energy is for boards"),
+        (["--lock-clocks"], "--lock-clocks is for boards"),
+        (["--cuda-graph"], "--cuda-graph is for boards"),
+        (["--until-steady", "60"], "--until-steady needs --energy"),
+        (["--power-mode", "0"], "--power-mode changes the board only while its clocks are held"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    files: list[str], arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["bench", files[0], *arguments]) == 2
+    assert words in capsys.readouterr().err
