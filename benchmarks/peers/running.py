@@ -119,7 +119,7 @@ def run_edgeport(
     words = ["quantize", paths[0], "--samples", paths[1], "-o", paths[2], *arguments]
     with tempfile.TemporaryDirectory(prefix="edgeport-peer-") as scratch:
         command = [sys.executable, "-c", code, *words]
-        seen = _run(command, limits, Path(scratch))
+        seen = _run(command, limits, Path(scratch), PYTHONPATH=str(Path(__file__).parents[2]))
     told = {"samples": len(list(samples.glob("*.npz")))}
     return _result(name, metadata.version("edgeport"), output, seen, told)
 
@@ -143,7 +143,7 @@ def _alone(model: Path, scratch: Path) -> Path:
     return folder
 
 
-def _run(command: list[str], limits: Limits | None, scratch: Path) -> Supervised:
+def _run(command: list[str], limits: Limits | None, scratch: Path, **variables: str) -> Supervised:
     """Two threads, no telemetry, and nothing written or read beside the scratch folder."""
     environment = {
         **os.environ,
@@ -152,6 +152,7 @@ def _run(command: list[str], limits: Limits | None, scratch: Path) -> Supervised
         "OLIVE_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(scratch),
+        **variables,
     }
     return supervise(command, limits or Limits(), environment, scratch)
 

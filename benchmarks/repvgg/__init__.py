@@ -1,0 +1,1 @@
+"""The RepVGG workload: the network, its scenes, its training on two cores, and what is measured."""
