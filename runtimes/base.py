@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from exporters.modelfile import ModelFile
+from runtimes.shapes import ShapeRange
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -77,12 +78,26 @@ class BuildOptions:
         target: key of ``targets.toml``, or None for the machine this runs on.
         compute_capabilities: like ``("8.9", "12.0")``; empty for the builder's portable default.
         workspace_mib: memory the builder may plan with; None for its default.
+        shapes: the range of each input with dynamic axes.
+        timing_cache: file with the kernel times of earlier builds, read and then written again.
+        strict_timing_cache: a kernel whose time is not in that file stops the build.
+        strip_weights: an engine without weights, refitted from the model before it runs.
+        refit: an engine whose weights can be exchanged.
+        optimization_level: 0 (fast build) to 5 (fast engine); None for the builder's default.
+        layer_details: keep what ``edgeport inspect --layers`` reads in the engine.
         timeout_s: kill the build after this time.
     """
 
     target: str | None = None
     compute_capabilities: tuple[str, ...] = ()
     workspace_mib: int | None = None
+    shapes: tuple[ShapeRange, ...] = ()
+    timing_cache: Path | None = None
+    strict_timing_cache: bool = False
+    strip_weights: bool = False
+    refit: bool = False
+    optimization_level: int | None = None
+    layer_details: bool = False
     timeout_s: float = 3600.0
     overwrite: bool = False
 
@@ -114,6 +129,7 @@ class Passport:
         target: key of ``targets.toml`` that was asked for, or None.
         model: variant, family, task and weights of the model file; its name where it has no spec.
         log: what the builder reported (``weights_bytes``, ``activation_bytes``, ...).
+        options: build options that are not the builder's own: ``shapes``, ``refit``, ...
         inputs, outputs: what the engine takes and gives.
     """
 
@@ -128,6 +144,7 @@ class Passport:
     target: str | None = None
     model: Mapping[str, str] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
 

@@ -15,6 +15,7 @@ from typing import Any
 from exporters.errors import EdgeportError, MissingRequirementError
 
 _DRIVER = "libcuda.so.1"
+_CAPABILITY_ATTRIBUTES = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _MODULES = ("cuda.bindings.runtime", "cuda.cudart")  # since 12.6, and before
 
 
@@ -31,6 +32,31 @@ def device_problem() -> str:
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     return "" if count.value > 0 else "the NVIDIA driver sees no CUDA device"
+
+
+@cache
+def device_identity() -> str:
+    """Name and compute capability of the first CUDA device, ``Orin (8.7)``; empty without one."""
+    capability = compute_capability()
+    if not capability:
+        return ""
+    name = ctypes.create_string_buffer(256)
+    ctypes.CDLL(_DRIVER).cuDeviceGetName(name, len(name), 0)
+    return f"{name.value.decode(errors='replace')} ({capability})"
+
+
+@cache
+def compute_capability() -> str:
+    """Of the first CUDA device, ``8.7``; empty without one."""
+    if device_problem():
+        return ""
+    driver = ctypes.CDLL(_DRIVER)
+    parts = []
+    for attribute in _CAPABILITY_ATTRIBUTES:
+        value = ctypes.c_int(0)
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+        parts.append(str(value.value))
+    return ".".join(parts)
 
 
 def require_device() -> None:

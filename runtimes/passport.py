@@ -107,6 +107,7 @@ def _parse(sidecar: Path) -> Passport:
         return Passport(
             **{
                 **fields,
+                "options": fields.get("options", {}),  # absent before there were any
                 "evidence": Evidence(fields["evidence"]),
                 "compute_capabilities": tuple(fields["compute_capabilities"]),
                 "inputs": _infos(fields["inputs"]),

@@ -20,6 +20,7 @@ Condition = Callable[["GraphView", "onnx.NodeProto", int], bool]
 
 _INTEGERS = frozenset({"INT8", "INT32", "INT64", "UINT8"})
 _FLOAT8 = frozenset({"FLOAT8E4M3FN", "FLOAT8E5M2"})
+_NARROW_TYPES = frozenset({"float8-data", "bfloat16-data"})
 _UINT8_ALLOWED = frozenset({"Cast", "Equal", "QuantizeLinear", "DequantizeLinear", "Constant"})
 
 
@@ -74,6 +75,7 @@ CONDITIONS: dict[str, Condition] = {
     "int32-data": _data_type(frozenset({"INT32"})),
     "float32-data": _data_type(frozenset({"FLOAT"})),
     "float8-data": _data_type(_FLOAT8),
+    "bfloat16-data": _data_type(frozenset({"BFLOAT16"})),
 }
 
 
@@ -92,6 +94,14 @@ def check_table(view: GraphView, target: Target, table: Targets) -> Iterator[Fin
                     source=_cite(table, rule.key, rule.source),
                     evidence=rule.evidence,
                 )
+
+
+def check_types(view: GraphView, target: Target, table: Targets) -> Iterator[Finding]:
+    """The findings of ``check_table`` about number formats, which no rewriting of a node mends."""
+    kinds = {rule.message for rule in table.rules_of(target) if rule.when in _NARROW_TYPES}
+    for finding in check_table(view, target, table):
+        if finding.severity == "error" and (not finding.op_type or finding.message in kinds):
+            yield finding
 
 
 def _applies(rule: Rule, view: GraphView, node: onnx.NodeProto) -> bool:

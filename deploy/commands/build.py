@@ -26,6 +26,32 @@ def command(
     workspace_mib: Annotated[
         int | None, typer.Option(min=1, help="Memory the builder may plan with.")
     ] = None,
+    min_shapes: Annotated[
+        str, typer.Option(help="Smallest input shapes, NAME:SIZExSIZE,NAME:...")
+    ] = "",
+    opt_shapes: Annotated[
+        str, typer.Option(help="Shapes to be fastest at; alone: the shapes.")
+    ] = "",
+    max_shapes: Annotated[str, typer.Option(help="Largest input shapes.")] = "",
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="Kernel times of earlier builds: read, extended, written back."),
+    ] = None,
+    strict_timing_cache: Annotated[
+        bool, typer.Option("--strict-timing-cache", help="A kernel that is not in it is an error.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, typer.Option("--strip-weights", help="An engine without weights, to be refitted.")
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="An engine whose weights can be exchanged.")
+    ] = False,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="0: fast build, 5: fast engine.")
+    ] = None,
+    layer_details: Annotated[
+        bool, typer.Option("--layer-details", help="Keep what `inspect --layers` reads.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which the build is stopped.")
     ] = 3600.0,
@@ -43,17 +69,30 @@ def command(
 
         edgeport build m.int8.onnx --runtime tensorrt --target rtx-ada/trt-rtx1.7 -o m.engine
 
-    Known limits: fixed input sizes only; no plugins; DLA is not used yet. An engine that was
-    built has not been run: its evidence is `built`.
+    An input with dynamic axes needs its range, in trtexec's words:
+
+        edgeport build m.onnx -o m.engine --min-shapes x:1x9 --opt-shapes x:4x9 --max-shapes x:8x9
+
+    Known limits: one profile of shapes an engine; no plugins; no DLA (`edgeport dla-scales`).
+    TensorRT-RTX has no timing cache, and strips or refits weights with a GPU only. An engine that
+    was built has not been run: its evidence is `built`.
     """
     from runtimes import build
     from runtimes.passport import to_json
+    from runtimes.shapes import shape_ranges
 
     out = Output(json=as_json)
     options = BuildOptions(
         target=target,
         compute_capabilities=tuple(compute_capability or ()),
         workspace_mib=workspace_mib,
+        shapes=shape_ranges(min_shapes, opt_shapes, max_shapes),
+        timing_cache=timing_cache,
+        strict_timing_cache=strict_timing_cache,
+        strip_weights=strip_weights,
+        refit=refit,
+        optimization_level=optimization_level,
+        layer_details=layer_details,
         timeout_s=timeout,
         overwrite=overwrite,
     )
@@ -70,6 +109,9 @@ def _show(out: Output, engine: Engine) -> None:
         f"{engine.path}  {passport.size_bytes / 2**20:.1f} MiB, built in {passport.build_s:.1f} s"
     )
     out.say(f"by {passport.runtime} {passport.runtime_version} for compute capability {for_what}")
+    for name, shape in passport.options.get("shapes", {}).items():
+        ends = " .. ".join("x".join(map(str, shape[end])) for end in ("min", "opt", "max"))
+        out.say(f"input {name}: {ends}")
     memory = [
         f"{name} {passport.log[key] / 2**20:.1f} MiB"
         for name, key in (("weights", "weights_bytes"), ("activations", "activation_bytes"))

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporters.errors import EdgeportError, MissingRequirementError
+from exporters.errors import EdgeportError, MissingRequirementError, UserError
 from exporters.files import require_writable, sha256_file, written_atomically
 from exporters.modelfile import ModelFile
 from runtimes import cuda, passport, targets
@@ -29,7 +29,8 @@ from runtimes.base import (
     Session,
 )
 from runtimes.graphview import GraphView
-from runtimes.rules import check_table
+from runtimes.rules import check_table, check_types
+from runtimes.shapes import require_profile
 from runtimes.signature import input_infos, output_infos
 from runtimes.tensorrt.buildlog import BuildLog, build_failure
 from runtimes.tensorrt.capability import Refusal, refused_nodes
@@ -42,7 +43,9 @@ from runtimes.tensorrt.installed import (
     require_stack,
     require_tensorrt,
 )
-from runtimes.tensorrt.prepare import prepare, require_fixed_inputs
+from runtimes.tensorrt.prepare import prepare
+from runtimes.tensorrt.timing_cache import CacheKey, require_usable, store
+from runtimes.tensorrt.wishes import recorded, request_of, require_possible
 from runtimes.workers import Worker
 
 if TYPE_CHECKING:
@@ -117,16 +120,24 @@ class TensorRT:
         require_writable(output, overwrite=options.overwrite)
         require_writable(passport.passport_path(output), overwrite=options.overwrite)
         installed, capabilities = self._builder_for(options)
+        require_possible(options, installed, cuda.device_problem())
+        key = CacheKey(installed.dialect, installed.version, cuda.device_identity())
+        if options.timing_cache is not None:
+            require_usable(options.timing_cache, key, strict=options.strict_timing_cache)
         log = BuildLog(progress)
         with tempfile.TemporaryDirectory(prefix="edgeport-") as scratch:
             proto, path = prepare(model, Path(scratch))
-            require_fixed_inputs(proto)
+            require_profile(input_infos(proto), options.shapes)
+            _require_types(proto, options.target)
+            measured = Path(scratch) / "timing.cache"
             with _both_written(output, options) as (engine, sidecar):
-                request = _build_request(path, engine, options, capabilities, installed)
+                request = _build_request(path, engine, measured, options, capabilities, installed)
                 with _worker() as worker:
                     answer = worker.request(request, log, timeout_s=options.timeout_s)
                 if not answer["built"]:
                     raise build_failure(proto.graph, model.path, answer["errors"], log, installed)
+                if measured.is_file() and options.timing_cache is not None:
+                    store(options.timing_cache, measured, key)
                 made = Passport(
                     runtime=installed.dialect,
                     runtime_version=installed.version,
@@ -136,6 +147,7 @@ class TensorRT:
                     **_measured(engine, answer["build_s"], log, proto),
                     target=options.target,
                     model=passport.model_summary(model),
+                    options=recorded(options),
                 )
                 sidecar.write_text(passport.dump(made), encoding="utf-8")
         log.report(100)
@@ -152,6 +164,7 @@ class TensorRT:
         papers = passport.read_passport(path)
         installed = self._require_installed()
         passport.require_same_runtime(path, papers, installed.dialect, installed.version)
+        _require_weights(path, papers)
         cuda.require_device()
         from runtimes.tensorrt.session import load_session
 
@@ -206,6 +219,28 @@ class TensorRT:
         return parser_findings(capability, str(installed), decides)
 
 
+def _require_weights(path: Path, papers: Passport) -> None:
+    if papers.options.get("strip_weights"):
+        raise UserError(
+            f"{path} was built without weights; it computes nothing before it is refitted",
+            fix="Refit it with TensorRT's OnnxParserRefitter in your application, or build it "
+            "again without --strip-weights",
+        )
+
+
+def _require_types(proto: onnx.ModelProto, target: str | None) -> None:
+    """Refuse BF16, FP8 or INT4 where the target's hardware or software has none."""
+    if target is None:
+        return
+    table = targets.load()
+    for finding in check_types(GraphView(proto), table.get(target), table):
+        node = f" at node {finding.node!r} ({finding.op_type})" if finding.op_type else ""
+        raise UserError(
+            f"{finding.message}{node} [{finding.source}]",
+            fix=finding.fix or "Quantize to INT8 instead, or cast: edgeport cast --to fp16",
+        )
+
+
 def _worker() -> Worker:
     return Worker("runtimes.tensorrt.worker", "TensorRT builder")
 
@@ -213,6 +248,7 @@ def _worker() -> Worker:
 def _build_request(
     model: Path,
     engine: Path,
+    measured: Path,
     options: BuildOptions,
     capabilities: tuple[str, ...],
     installed: Installed,
@@ -223,8 +259,15 @@ def _build_request(
         "model": str(model.resolve()),
         "engine": str(engine.resolve()),
         "compute_capabilities": capabilities,
-        "workspace_mib": options.workspace_mib,
+        **request_of(options),
+        "save_timing_cache": _new_times(measured, options),
     }
+
+
+def _new_times(measured: Path, options: BuildOptions) -> str | None:
+    """Where the worker writes kernel times; a strict build has measured none."""
+    wanted = options.timing_cache is not None and not options.strict_timing_cache
+    return str(measured.resolve()) if wanted else None
 
 
 def _measured(

@@ -14,7 +14,6 @@ from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 from runtimes.graphview import all_nodes, describe
 from runtimes.inlining import STANDARD_DOMAINS, inlined_file
-from runtimes.signature import input_infos
 
 if TYPE_CHECKING:
     import onnx
@@ -26,26 +25,11 @@ def prepare(model: ModelFile, directory: Path) -> tuple[onnx.ModelProto, Path]:
     The file is the model's own where there was nothing to inline, else it is in ``directory``.
 
     Raises:
-        UserError: a foreign operator is left, or an input has a dynamic axis.
+        UserError: a foreign operator is left.
     """
     proto, path = inlined_file(model, directory)
     _refuse_foreign(proto)
     return proto, path
-
-
-def require_fixed_inputs(proto: onnx.ModelProto) -> None:
-    """Refuse dynamic axes: an engine here is built for exactly one shape.
-
-    Raises:
-        UserError: the first dynamic input, with its shape.
-    """
-    for info in input_infos(proto):
-        if any(isinstance(size, str) for size in info.shape):
-            raise UserError(
-                f"input {info.name!r} has dynamic axes {list(info.shape)}; "
-                "engines are built for fixed sizes",
-                fix="Export the model with fixed sizes",
-            )
 
 
 def _refuse_foreign(proto: onnx.ModelProto) -> None:

@@ -1,7 +1,8 @@
 """Running an engine on a CUDA device. Evidence: written; nobody here had a GPU to execute it on.
 
-Buffers are allocated once. ``execute`` copies inputs to the device, runs, copies outputs back and
-waits, all on one stream of its own, so what a benchmark times includes both copies.
+Buffers are allocated once, for the largest shapes that the engine's profile allows. ``execute``
+copies inputs to the device, runs, copies outputs back and waits, all on one stream of its own, so
+what a benchmark times includes both copies.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.errors import MissingRequirementError
+from exporters.errors import MissingRequirementError, UserError
 from runtimes.base import Array, Feeds, TensorInfo
 from runtimes.cuda import Cuda, require_device
 from runtimes.feeds import check_feeds
@@ -42,7 +43,8 @@ class TensorRTSession:
         self._context = self._engine.create_execution_context()
         self._stream = self._cuda.create_stream()
         self.inputs, self.outputs = self._tensors()
-        self._host = {t.name: _empty(t) for t in (*self.inputs, *self.outputs)}
+        self._dynamic = [t.name for t in self.inputs if any(isinstance(s, str) for s in t.shape)]
+        self._host = self._largest_arrays()
         self._device = {name: self._cuda.malloc(a.nbytes) for name, a in self._host.items()}
         for name, pointer in self._device.items():
             self._context.set_tensor_address(name, pointer)
@@ -55,10 +57,15 @@ class TensorRTSession:
         for info in self.inputs:
             host = np.ascontiguousarray(feeds[info.name])
             self._host[info.name] = host  # referenced until the stream has read it
+            if info.name in self._dynamic:
+                self._set_shape(info.name, host.shape)
             pointer = self._device[info.name]
             self._cuda.to_device(pointer, host.ctypes.data, host.nbytes, self._stream)
         self._context.execute_async_v3(int(self._stream))
         for info in self.outputs:
+            if self._dynamic:
+                shape = tuple(self._context.get_tensor_shape(info.name))
+                self._host[info.name] = np.empty(shape, info.dtype)
             host = self._host[info.name]
             pointer = self._device[info.name]
             self._cuda.to_host(host.ctypes.data, pointer, host.nbytes, self._stream)
@@ -77,10 +84,38 @@ class TensorRTSession:
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name))).name
-            info = TensorInfo(name, dtype, tuple(self._engine.get_tensor_shape(name)))
+            sizes = enumerate(self._engine.get_tensor_shape(name))
+            shape = tuple(f"axis {axis}" if size < 0 else size for axis, size in sizes)
+            info = TensorInfo(name, dtype, shape)
             is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(info)
         return tuple(inputs), tuple(outputs)
+
+    def _largest_arrays(self) -> dict[str, Array]:
+        """An array for each tensor, of the largest shape that the profile allows."""
+        for name in self._dynamic:
+            _smallest, _likely, largest = self._engine.get_tensor_profile_shape(name, 0)
+            self._set_shape(name, largest)
+        arrays = {}
+        for info in (*self.inputs, *self.outputs):
+            shape = tuple(self._context.get_tensor_shape(info.name))
+            if any(size < 0 for size in shape):
+                raise UserError(
+                    f"the size of output {info.name!r} depends on the data, not on the inputs' "
+                    "shapes alone",
+                    fix="Export the model with outputs of fixed size, padded to the largest",
+                )
+            arrays[info.name] = np.empty(shape, info.dtype)
+        return arrays
+
+    def _set_shape(self, name: str, shape: Any) -> None:
+        if not self._context.set_input_shape(name, tuple(shape)):
+            smallest, _likely, largest = self._engine.get_tensor_profile_shape(name, 0)
+            raise UserError(
+                f"input {name!r} has shape {tuple(shape)}; the engine takes {tuple(smallest)} to "
+                f"{tuple(largest)}",
+                fix="Build it for this shape: edgeport build --min-shapes ... --max-shapes ...",
+            )
 
 
 def load_session(path: Path, module: str) -> TensorRTSession:
@@ -97,8 +132,3 @@ def _library(module: str) -> tuple[Dialect, Any]:
 
 def _quiet(_severity: str, _text: str) -> None:
     """A failed load is told by its result; the library's chatter is not for the user."""
-
-
-def _empty(info: TensorInfo) -> Array:
-    shape: Any = info.shape  # engines have fixed sizes: all of them are ints
-    return np.empty(shape, info.dtype)

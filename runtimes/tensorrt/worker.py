@@ -18,6 +18,7 @@ from typing import Any
 
 from exporters.errors import MissingRequirementError
 from runtimes.serving import Emit, Message, serve
+from runtimes.tensorrt.configuring import configure, save_timing_cache
 from runtimes.tensorrt.dialects import Dialect, dialect_for
 
 _SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
@@ -63,9 +64,7 @@ class _Server:
         if not parser.parse_from_file(request["model"]):
             return {"built": False, "errors": _errors(parser)}
         config = builder.create_builder_config()
-        dialect.set_compute_capabilities(config, tuple(request["compute_capabilities"]))
-        if request["workspace_mib"] is not None:
-            dialect.set_workspace(config, request["workspace_mib"])
+        configure(dialect, builder, network, config, request)
         monitor = _make_monitor(dialect.module, self._emit)
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
@@ -73,6 +72,8 @@ class _Server:
             return {"built": False, "errors": []}
         with Path(request["engine"]).open("wb") as stream:
             stream.write(plan)
+        if request["save_timing_cache"] is not None:
+            save_timing_cache(config, Path(request["save_timing_cache"]))
         return {"built": True, "errors": [], "build_s": time.monotonic() - started}
 
 

@@ -234,16 +234,6 @@ def test_a_jetson_engine_is_built_on_the_jetson(build: Build, tmp_path: Path) ->
     assert left_in(tmp_path / "out") == []
 
 
-def test_dynamic_sizes_are_refused(build: Build) -> None:
-    proto = models.model(
-        [models.node("Relu", ["x"], ["y"])],
-        [("x", models.FLOAT, ["n", 4])],
-        [("y", models.FLOAT, ["n", 4])],
-    )
-    with pytest.raises(UserError, match=r"input 'x' has dynamic axes \['n', 4\]"):
-        build(proto)
-
-
 def test_ctrl_c_leaves_no_file_and_no_process(tmp_path: Path) -> None:
     def interrupt(_phase: str, _done: int, _total: int) -> None:
         raise KeyboardInterrupt
