@@ -19,7 +19,7 @@ from runtimes import registry
 from runtimes.base import Array, Progress
 from runtimes.machine import environment, load_average, usable_cores
 from runtimes.measuring import write_feeds
-from runtimes.timing import Interval, Plan, Timing, interleave, paired_ratio
+from runtimes.timing import Interval, Plan, Timing, interleave, paired_ratio, unsteady_note
 from runtimes.workers import Worker
 
 
@@ -73,6 +73,7 @@ class CaseResult:
             "latencies_ms": list(self.timing.latencies_ms),
             "percentiles": [p.to_json() for p in self.timing.percentiles],
             "throughput_hz": self.timing.throughput_hz,
+            "variation": self.timing.variation,
             "ratio_to_reference": ratio
             and {"value": ratio.value, "low": ratio.low, "high": ratio.high},
             "peak_rss_mib": self.peak_rss_mib,
@@ -135,7 +136,9 @@ def bench(
         results.append(
             CaseResult(case.name, case.runtime_name, timing, ratio, peak, baseline, load_s)
         )
-    return BenchResult(tuple(results), machine["threads"], machine, _notes(machine))
+    unsteady = [unsteady_note(result.name, result.timing) for result in results]
+    notes = (*_notes(machine), *(note for note in unsteady if note))
+    return BenchResult(tuple(results), machine["threads"], machine, notes)
 
 
 def require_cases(cases: Sequence[Case]) -> None:

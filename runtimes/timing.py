@@ -215,6 +215,16 @@ def binomial_cdf(trials: int, share: float) -> Floats:
     return cumulated
 
 
+def unsteady_note(name: str, timing: Timing) -> str:
+    """A sentence where the latencies of case ``name`` vary more than ``UNSTEADY``; else empty."""
+    if timing.variation <= UNSTEADY:
+        return ""
+    return (
+        f"{name}: latencies vary by {100 * timing.variation:.1f} % (standard deviation over mean, "
+        f"above {100 * UNSTEADY:g} %): clocks or other load were not steady"
+    )
+
+
 def paired_ratio(
     reference_ms: Sequence[float], case_ms: Sequence[float], confidence: float = CONFIDENCE
 ) -> Interval | None:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from deploy.boards.running import BoardRun, Event
-from runtimes.timing import UNSTEADY, Timing
+from runtimes.timing import Timing, unsteady_note
 
 MOVED = 0.05
 MOVED_SHARE = 0.1
@@ -40,6 +40,8 @@ def conditions_of(run: BoardRun) -> dict[str, Any]:
         found["other_cores"] = others
     for event in run.of("warm"):
         found["warm_up"] = {"rounds": event["rounds"], "settled": event["settled"]}
+    for event in run.of("telemetry_sources"):
+        found["power"] = event["power"]
     found["samples"] = len(samples)
     return found
 
@@ -69,12 +71,8 @@ def warnings_of(run: BoardRun) -> list[str]:
 
 def timing_notes(name: str, timing: Timing, spans: Mapping[str, float]) -> list[str]:
     """What the times of one case say about themselves; the thresholds are trtexec's."""
-    found = []
-    if timing.variation > UNSTEADY:
-        found.append(
-            f"{name}: latencies vary by {100 * timing.variation:.1f} % (standard deviation over "
-            f"mean, above {100 * UNSTEADY:g} %): clocks or other load were not steady"
-        )
+    unsteady = unsteady_note(name, timing)
+    found = [unsteady] if unsteady else []
     compute = spans.get("compute_ms")
     if compute is None:
         return found

@@ -159,6 +159,26 @@ def test_a_killed_runner_gives_its_clocks_back(
     assert jetson.calls[-3:] == ["nvpmodel -m 2", "jetson_clocks --restore", "stored"]
 
 
+def test_a_connection_that_dies_leaves_the_clocks_held_until_the_job_ends(
+    board: Board, case: BoardCase, jetson: Jetson
+) -> None:
+    plan = Plan(warmup=1, min_runs=100, min_seconds=3.0, max_runs=1_000_000)
+
+    def cut() -> None:
+        jetson.wait_for("jetson_clocks ")
+        time.sleep(1.0)
+        board.cut()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    done = run(board, Job([case], FEEDS, plan, clocks=ClockPlan()), jetson.python)
+    thread.join()
+    assert done.reconnects >= 1
+    assert jetson.calls.count("jetson_clocks --restore") == 1
+    order = [event["event"] for event in done.events if event["event"] in ("clocks", "measured")]
+    assert order == ["clocks", "measured", "clocks"]
+
+
 def test_clocks_that_a_power_cut_left_are_given_back_by_the_next_job(
     board: Board, case: BoardCase, jetson: Jetson
 ) -> None:
