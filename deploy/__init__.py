@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deploy.budgeting import SearchOptions, quantize_to_budget, sensitivity
     from deploy.bundle import Bundle
     from deploy.comparison import Comparison, Thresholds
     from deploy.pipeline import run
@@ -29,6 +30,10 @@ _HOMES = {
     # judging
     "Check": "verdict",
     "Verdict": "verdict",
+    # mixed precision
+    "SearchOptions": "budgeting",
+    "quantize_to_budget": "budgeting",
+    "sensitivity": "budgeting",
     # running
     "Bundle": "bundle",
     "Recipe": "recipe",
@@ -41,10 +46,13 @@ __all__ = [
     "Check",
     "Comparison",
     "Recipe",
+    "SearchOptions",
     "Thresholds",
     "Verdict",
     "load_recipe",
+    "quantize_to_budget",
     "run",
+    "sensitivity",
     "verify",
 ]
 
