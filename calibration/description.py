@@ -15,6 +15,7 @@ from calibration.job import Job
 from calibration.observing.coverage import coverage_findings
 from calibration.observing.statistics import Statistics
 from calibration.qdq.placement import Placement
+from calibration.qdq.weights import not_blocked_reason
 from calibration.rounding.bias import Correction
 from calibration.rounding.learning import Learning
 from calibration.samples.findings import Diagnosis
@@ -56,16 +57,28 @@ def describe(
         "activations": {
             "tensors": len(scales),
             "scales": len(placement.groups()),
-            "smallest": steps[0],
-            "median": float(np.median(steps)),
-            "largest": steps[-1],
+            "smallest": steps[0] if steps else None,
+            "median": float(np.median(steps)) if steps else None,
+            "largest": steps[-1] if steps else None,
         },
+        "not_blocked": _not_blocked(job, placement),
         "float_operators": dict(sorted(skipped.items())),
         "skipped": [
             {"node": item.node, "op_type": item.op_type, "reason": item.reason}
             for item in placement.left
         ],
     }
+
+
+def _not_blocked(job: Job, placement: Placement) -> list[dict[str, str]]:
+    """Weights that have one scale a channel although blocks were asked for, and why."""
+    block = job.form.block
+    found = [(item, not_blocked_reason(item, block)) for item in placement.weighted if block]
+    return [
+        {"node": item.node.name or "", "op_type": item.node.op_type, "reason": reason}
+        for item, reason in found
+        if reason
+    ]
 
 
 def describe_splits(splits: Splits) -> dict[str, list[dict[str, Any]]]:

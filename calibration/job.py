@@ -8,10 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calibration.diagnosing import diagnosed
+from calibration.graph.opsets import INT4_OPSET, RAISED_OPSET
+from calibration.graph.prepare import prepare
 from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions
 from calibration.qdq.placement import FloatRules, Policy
 from calibration.qdq.policies import POLICIES
+from calibration.qdq.policies.weight_only import WeightOnlyPolicy
+from calibration.qdq.weights import INT8, WeightForm
 from calibration.samples.base import Samples
 from calibration.samples.findings import Diagnosis
 from exporters.errors import UserError
@@ -42,7 +46,18 @@ class Job:
 
     @property
     def policy(self) -> Policy:
-        return POLICIES.get(self.options.policy)
+        policy = POLICIES.get(self.options.policy)
+        return WeightOnlyPolicy(policy) if self.form.bits < 8 else policy
+
+    @property
+    def form(self) -> WeightForm:
+        """What weights become."""
+        return WeightForm(4, self.options.block) if self.options.weights == "int4" else INT8
+
+    def prepared(self) -> ir.Model:
+        """The model in the form that placement works on, with the opset that its weights need."""
+        opset = INT4_OPSET if self.form.bits < 8 else RAISED_OPSET
+        return prepare(self.file.proto, str(self.file.path), opset=opset)
 
     @property
     def half(self) -> bool:

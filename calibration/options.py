@@ -24,7 +24,11 @@ ROUNDINGS.add("nearest", "every weight to the nearest integer")
 ROUNDINGS.add("adaround", "up or down, whatever the layer's output suffers least from (torch)")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
-WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel")
+WEIGHT_TYPES.add("int8", "symmetric int8, one scale an output channel; activations 8 bits too")
+WEIGHT_TYPES.add("int4", "symmetric int4, activations stay float; needs opset 21")
+
+BLOCKS = (16, 32, 64, 128, 256)
+"""Inputs that may share a scale: powers of two, which both TensorRT and ONNX Runtime take."""
 
 RESTS: Registry[str] = Registry("type of the remainder")
 RESTS.add("fp32", "what is not quantized stays as it is")
@@ -44,7 +48,8 @@ class QuantizeOptions:
         rounding: of weights: ``nearest``, or ``adaround``, learned layer by layer.
         correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
             where that brings the output nearer.
-        weights: ``int8``.
+        weights: ``int8``, or ``int4``: then activations stay float, and the file has opset 21.
+        block: inputs of an int4 weight that share a scale; 0 for one scale an output channel.
         rest: type of everything that is not quantized: ``fp32`` or ``fp16``.
         keep_float: node names, or prefixes of them, that stay in float.
         quantize_also: names or prefixes of nodes that the model file declares as float and that
@@ -62,6 +67,7 @@ class QuantizeOptions:
     rounding: str = "nearest"
     correct_bias: bool = False
     weights: str = "int8"
+    block: int = 0
     rest: str = "fp32"
     keep_float: tuple[str, ...] = ()
     quantize_also: tuple[str, ...] = ()
@@ -78,6 +84,7 @@ class QuantizeOptions:
         WEIGHT_TYPES.get(self.weights)
         RESTS.get(self.rest)
         check_overrides(self.i_know)
+        self._check_block()
         if self.min_samples < 1:
             raise UserError(
                 f"at least 1 sample is needed, not {self.min_samples}", fix="Raise --min-samples"
@@ -86,6 +93,18 @@ class QuantizeOptions:
             raise UserError(
                 "ONNX Runtime's CPU kernels have no FP16: --rest fp16 is for --policy tensorrt",
                 fix="Drop --rest fp16, or choose --policy tensorrt",
+            )
+
+    def _check_block(self) -> None:
+        if self.block and self.weights != "int4":
+            raise UserError(
+                f"--block {self.block} is for --weights int4: int8 weights have a scale a channel",
+                fix="Say --weights int4, or drop --block",
+            )
+        if self.block and self.block not in BLOCKS:
+            raise UserError(
+                f"a block of {self.block} weights has no kernel",
+                fix=f"Choose --block {', '.join(map(str, BLOCKS[:-1]))} or {BLOCKS[-1]}",
             )
 
     def recipe(self) -> dict[str, Any]:
@@ -97,6 +116,7 @@ class QuantizeOptions:
             "rounding": self.rounding,
             "correct_bias": self.correct_bias,
             "weights": self.weights,
+            "block": self.block,
             "rest": self.rest,
             "keep_float": list(self.keep_float),
             "quantize_also": list(self.quantize_also),

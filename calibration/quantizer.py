@@ -24,7 +24,6 @@ from calibration.description import (
     describe_splits,
     write_quantization,
 )
-from calibration.graph.prepare import prepare
 from calibration.graph.queries import WEIGHTED
 from calibration.job import Job, Progress
 from calibration.observing.agreement import agreement
@@ -112,7 +111,7 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     """The INT8 model, what it will say of itself, and what was seen."""
     if job.options.rounding == "adaround":
         require_torch()
-    model = prepare(job.file.proto, str(job.file.path))
+    model = job.prepared()
     job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
     job.policy.require(model.graph, str(job.file.path))
     clock.lap("prepare")
@@ -133,7 +132,7 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     description = describe(job, model.graph, placement, scales, seen)
     description |= describe_splits(splits) | describe_methods(methods) | {"canonical": canonical}
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
-    grids = WeightGrids(scales=splits.weight_scales)
+    grids = WeightGrids(job.form, splits.weight_scales)
     refined = refine(job, model, placement, scales, grids, clock.lap)
     grids = refined.grids
     description |= describe_rounding(refined.learning) | describe_correction(refined.correction)

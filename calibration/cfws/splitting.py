@@ -43,8 +43,9 @@ def split_weights(job: Job, model: ir.Model) -> Splits:
         gain = OutputGain(
             job.samples,
             job.file.spec,
-            activations=job.policy.form,
+            activations=job.policy.form if job.form.bits == 8 else None,
             rounded_branches=job.policy.integer_results,
             progress=job.progress,
         )
-    return split_convs(model, SplitOptions(half=job.half), gain=gain, only=quantized)
+    options = SplitOptions(bits=job.form.bits, half=job.half)
+    return split_convs(model, options, gain=gain, only=quantized)

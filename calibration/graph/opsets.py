@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MIN_OPSET = 13  # DequantizeLinear has an axis since then
 RAISED_OPSET = 17  # what an older file is raised to: the safest across TensorRT 8.6 to 11
+INT4_OPSET = 21  # 4-bit types and blocks came with it
 
 _IR_VERSIONS = ((21, 10), (19, 9), (15, 8))
 """First opset to the IR version that its release came with."""

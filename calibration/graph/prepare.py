@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 _CHANGES = "edgeport.changes"
 
 
-def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
+def prepare(
+    proto: onnx.ModelProto, name: str = "the model", *, opset: int = RAISED_OPSET
+) -> ir.Model:
     """The canonical form of ``proto``, which is left alone.
+
+    Args:
+        opset: raise the file to at least this; one above 17 must be reached.
 
     Raises:
         UserError: the file is quantized already, computes in FP16, has nothing to quantize, or is
@@ -37,7 +42,7 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     require_valid(proto, name)
     plain, functions = inline_weighted(proto, name)
     changes = [f"function {function} written out" for function in functions]
-    plain, raised = _raised(plain, name)
+    plain, raised = _raised(plain, name, opset)
     changes += raised
     model = canonical(plain)
     graph = model.graph
@@ -86,16 +91,16 @@ def is_io(value: ir.Value) -> bool:
     return bool(value.is_graph_input() or value.is_graph_output())
 
 
-def _raised(proto: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, list[str]]:
-    """Raised to opset 17: an older file must be, one from 13 on is where the converter can."""
+def _raised(proto: onnx.ModelProto, name: str, opset: int) -> tuple[onnx.ModelProto, list[str]]:
+    """Raised to ``opset``; to 17 an older file must be, one from 13 on is where it can."""
     before = opset_of(proto)
     try:
-        raised = with_opset(proto, RAISED_OPSET, RAISED_OPSET, name)
+        raised = with_opset(proto, opset, opset, name)
     except UserError:
-        if before < MIN_OPSET:
+        if before < MIN_OPSET or opset > RAISED_OPSET:
             raise
         return proto, []
-    return raised, [f"opset {before} raised to {RAISED_OPSET}"] if raised is not proto else []
+    return raised, [f"opset {before} raised to {opset}"] if raised is not proto else []
 
 
 def _free_negative_axes(graph: ir.Graph) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.graph.prepare import prepare
 from calibration.graph.queries import WEIGHTED, is_float, multiply_adds, result_of
 from calibration.observing.probe import Probe
 from calibration.observing.statistics import Statistics
@@ -54,7 +53,7 @@ def layer_errors(job: Job, quantized: ir.Model, statistics: Statistics) -> list[
             "the error of layers is measured on samples, and there are statistics only",
             fix="Give the samples themselves",
         )
-    model = prepare(job.file.proto, str(job.file.path))
+    model = job.prepared()
     probe = Probe(model)
     naive = join(probe, _naive(job, model, statistics))
     for node in probe.graph:  # names of nodes are unique, and the next half gets the same suffix
@@ -106,7 +105,14 @@ def _naive(job: Job, model: ir.Model, statistics: Statistics) -> ir.Model:
         bounds = SCALES.get("minmax").range_of(seen, job.policy.form)
         scale = Scale.of(bounds, job.policy.form, half=job.half)
         scales.update(dict.fromkeys(group, scale))
-    insert(copy, placement, scales, integer_bias=job.policy.integer_bias, half=job.half)
+    insert(
+        copy,
+        placement,
+        scales,
+        integer_bias=job.policy.integer_bias,
+        half=job.half,
+        form=job.form,
+    )
     return copy
 
 

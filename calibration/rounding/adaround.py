@@ -140,7 +140,7 @@ def _learned(
     scaled = weight.astype(np.float64) / steps
     floor = np.floor(scaled)
     fraction = torch.from_numpy((scaled - floor).astype(np.float32))
-    base, step = torch.from_numpy(floor.astype(np.float32)), torch.from_numpy(steps)
+    base, step = torch.from_numpy(floor.astype(np.float32)), torch.from_numpy(np.array(steps))
     layer = _Layer(bounds, largest, base, step)
     nearest = torch.from_numpy((np.rint(scaled) - floor).astype(np.float32))
     data = _tensors(learn)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.cfws.splitting import split_weights
-from calibration.graph.prepare import prepare
 from calibration.job import Job
 from calibration.observing.statistics import Statistics
 from calibration.qdq.insertion import insert
@@ -72,7 +71,7 @@ class Workbench:
             SamplesRefusedError: the calibration-set doctor finds an error.
             UserError: nothing can be quantized, or an option names something that does not exist.
         """
-        model = prepare(job.file.proto, str(job.file.path))
+        model = job.prepared()
         job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
         job.diagnosis(model.graph)
         splits = split_weights(job, model)
@@ -84,7 +83,7 @@ class Workbench:
         seen = statistics_of(job, model, placement, split=bool(splits.splits))
         scales, _ = choose_scales(job, model, placement, seen)
         named = {value.name or "": scale for value, scale in scales.items()}
-        grids = WeightGrids(scales=splits.weight_scales)
+        grids = WeightGrids(job.form, splits.weight_scales)
         return cls(job, model, placement, named, grids, seen)
 
     @cached_property
@@ -150,7 +149,9 @@ class Workbench:
         return replace(rules, given={**rules.given, **dict.fromkeys(anchors, "given back")})
 
     def _insert(self, copy: ir.Model, placement: Placement) -> None:
-        wanted = {item.data for item in placement.weighted} | set(placement.tensors)
+        wanted = set(placement.tensors)
+        if self.job.policy.integer_bias:
+            wanted |= {item.data for item in placement.weighted}
         missing = [value for value in wanted if value.name not in self.scales]
         if missing:
             # giving a unit back can move a pair to a tensor that had none
