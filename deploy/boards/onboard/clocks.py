@@ -6,7 +6,7 @@ The watchdog is started before anything is changed. It waits at the end of a pip
 runner holds: when the runner ends, killed or not, the kernel closes the pipe and the watchdog
 restores. It is a session of its own, so that neither the end of the connection nor that of the
 job's process group reaches it. A record that is still there, after the power was cut, is restored
-by the next job that locks clocks. Evidence: written; the tests run it with scripts in place of
+by the next job. Evidence: written; the tests run it with scripts in place of
 ``nvpmodel`` and ``jetson_clocks``.
 """
 
@@ -52,11 +52,11 @@ class HeldClocks:
         self._watchdog: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> None:
+        self._restore_left_over()
         if self._options is None:
             return
         _require("jetson_clocks")
         os.makedirs(self._records, exist_ok=True)
-        self._restore_left_over()
         mode = self._options.get("mode")
         stored = os.path.join(self._records, f"{os.getpid()}.conf")
         record = {
@@ -113,10 +113,15 @@ class HeldClocks:
         self._watchdog.wait(timeout=_RESTORE_S + _COMMAND_S)
 
     def _restore_left_over(self) -> None:
+        """Undo all records: we hold the board's lock, so nobody is at work who wrote one."""
+        if not os.path.isdir(self._records):
+            return
         for name in sorted(os.listdir(self._records)):
-            if name.endswith(".json") and not _alive(int(name.split(".")[0])):
-                restore(os.path.join(self._records, name))
-                self._log.write("said", text="clocks that an earlier run left held are restored")
+            if name.endswith(".json"):
+                failures = restore(os.path.join(self._records, name))
+                self._log.write(
+                    "clocks", held=False, restored=not failures, failures=failures, left_over=True
+                )
 
 
 def watch(record: str) -> None:
@@ -125,11 +130,19 @@ def watch(record: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 1):
         pass
-    restore(record)
+    with open(record, encoding="utf-8") as file:
+        path = json.load(file)["log"]
+    failures = restore(record)
+    try:
+        log = Journal(path)
+    except OSError:
+        return  # the job's folder is gone, and with it whoever would read this
+    log.write("clocks", held=False, restored=not failures, failures=failures)
+    log.close()
 
 
-def restore(path: str) -> None:
-    """Undo what the record at ``path`` says, tell the job's log, and remove the record."""
+def restore(path: str) -> List[str]:
+    """Undo what the record at ``path`` says and remove it; what failed, and it stays."""
     with open(path, encoding="utf-8") as file:
         record = json.load(file)
     failures: List[str] = []
@@ -145,12 +158,7 @@ def restore(path: str) -> None:
         for left in (record["stored"], path):
             if os.path.exists(left):
                 os.unlink(left)
-    try:
-        log = Journal(record["log"])
-    except OSError:
-        return  # the job's folder is gone, and with it whoever would read this
-    log.write("clocks", held=False, restored=not failures, failures=failures)
-    log.close()
+    return failures
 
 
 def power_mode_id() -> int:
@@ -195,13 +203,3 @@ def _run(command: List[str]) -> Tuple[int, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, str(error)
     return done.returncode, done.stdout.decode("utf-8", "replace")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

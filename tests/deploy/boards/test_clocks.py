@@ -179,8 +179,9 @@ def test_a_connection_that_dies_leaves_the_clocks_held_until_the_job_ends(
     assert order == ["clocks", "measured", "clocks"]
 
 
+@pytest.mark.parametrize("clocks", [ClockPlan(), None])
 def test_clocks_that_a_power_cut_left_are_given_back_by_the_next_job(
-    board: Board, case: BoardCase, jetson: Jetson
+    board: Board, case: BoardCase, jetson: Jetson, clocks: ClockPlan | None
 ) -> None:
     """A record whose runner is gone, and no watchdog either."""
     records = board.cache / "clocks"
@@ -189,15 +190,27 @@ def test_clocks_that_a_power_cut_left_are_given_back_by_the_next_job(
     stored.write_text("left\n")
     log = str(board.cache / "gone" / "log.jsonl")
     (records / "999999.json").write_text(f'{{"stored": "{stored}", "mode": 3, "log": "{log}"}}')
-    done = run(board, Job([case], FEEDS, PLAN, clocks=ClockPlan()), jetson.python)
-    assert jetson.calls[:4] == [
-        "nvpmodel -m 3",
-        "jetson_clocks --restore",
-        "left",
-        "jetson_clocks --store",
-    ]
-    assert "earlier run" in done.of("said")[0]["text"]
+    done = run(board, Job([case], FEEDS, PLAN, clocks=clocks), jetson.python)
+    assert jetson.calls[:3] == ["nvpmodel -m 3", "jetson_clocks --restore", "left"]
+    assert ("jetson_clocks --store" in jetson.calls) == (clocks is not None)
+    first = done.of("clocks")[0]
+    assert (first["restored"], first["left_over"]) == (True, True)
     assert list(records.iterdir()) == []
+
+
+def test_clocks_that_cannot_be_given_back_are_in_the_warnings(
+    board: Board, case: BoardCase, jetson: Jetson
+) -> None:
+    from deploy.boards.conditions import warnings_of
+
+    script = jetson.folder / "jetson_clocks"
+    refusing = '#!/bin/sh\n[ "$1" != --restore ] || { echo no such file; exit 1; }\n'
+    script.write_text(refusing)
+    done = run(board, Job([case], FEEDS, PLAN, clocks=ClockPlan()), jetson.python)
+    warning = next(text for text in warnings_of(done) if "given back" in text)
+    assert "--restore" in warning
+    assert "no such file" in warning
+    assert [path.suffix for path in (board.cache / "clocks").iterdir()] == [".json"]
 
 
 def test_a_board_without_the_program_is_told_so(board: Board, case: BoardCase) -> None:
