@@ -44,6 +44,9 @@ SCHEMA = "edgeport.budget/1"
 _TIMED_POINTS = 6
 """Trials that hold, and that are timed against each other besides the best one."""
 
+_MADE = 4
+"""Real files that are made at most, should they fall behind the variants that held."""
+
 _FASTER = 0.98
 """What a dearer prediction has to take of the best one's measured time to be preferred."""
 
@@ -163,10 +166,15 @@ class _Run:
             candidates = [self.search.best]
         chosen = trial = self.search.best
         made: QuantizeResult | None = None
-        for chosen in candidates:
+        gap, made_count = 0.0, 0
+        for candidate in candidates:
+            if made_count and (candidate.margin < gap or made_count == _MADE):
+                continue
+            chosen, made_count = candidate, made_count + 1
             made, trial = self._made(chosen)
             if trial.holds:
                 break
+            gap = chosen.margin - trial.margin  # what the real file falls behind its variant
         costs = self._costs(made)
         holds = trial.holds and all(c.margin(costs[c.name]) >= 0 for c in self.budget.cost)
         report = self._report(chosen, trial, costs, times, holds=holds)
