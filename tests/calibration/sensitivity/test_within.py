@@ -45,13 +45,23 @@ def run(
     )
 
 
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, BudgetResult]:
+    """The model with the planted culprits, and what a budget of 15 dB makes of it."""
+    folder = tmp_path_factory.mktemp("held")
+    file = nets.saved(planted.loud_tensor(), folder / "m.onnx", keep_float={"head": "kept"})
+    return file, run(file, "sqnr_db>=15")
+
+
 def given_back(result: BudgetResult) -> set[str]:
     return {name for row in result.report["given_back"] for name in row["nodes"]}
 
 
-def test_the_planted_culprits_go_back_and_nothing_else(file: ModelFile) -> None:
+def test_the_planted_culprits_go_back_and_nothing_else(
+    held: tuple[ModelFile, BudgetResult],
+) -> None:
     """In ONNX Runtime both the maker and the reader of the loud tensor have to be float."""
-    result = run(file, "sqnr_db>=15")
+    _, result = held
     assert result.holds
     assert given_back(result) == {"c2", "c3"}
     assert result.result is not None
@@ -65,8 +75,10 @@ def test_tensorrt_needs_only_the_reader(file: ModelFile) -> None:
     assert result.report["cost_unit"] == "of FP32"
 
 
-def test_the_file_that_is_written_keeps_the_budget_by_itself(file: ModelFile) -> None:
-    result = run(file, "sqnr_db>=15")
+def test_the_file_that_is_written_keeps_the_budget_by_itself(
+    held: tuple[ModelFile, BudgetResult],
+) -> None:
+    file, result = held
     assert result.result is not None
     path = result.result.model.path
     again = planted.Sqnr(file)(path)["sqnr_db"].value
@@ -84,10 +96,12 @@ def quantized_plainly(file: ModelFile) -> Path:
     return quantize(file, nets.samples(file.proto, 6), path, options).model.path
 
 
-def test_the_file_equals_one_with_those_nodes_kept_in_float(file: ModelFile) -> None:
+def test_the_file_equals_one_with_those_nodes_kept_in_float(
+    held: tuple[ModelFile, BudgetResult],
+) -> None:
     from calibration import quantize
 
-    result = run(file, "sqnr_db>=15")
+    file, result = held
     assert result.result is not None
     options = QuantizeOptions("onnxruntime", scales="minmax", keep_float=("c2", "c3"))
     samples = nets.samples(file.proto, 6)
@@ -95,8 +109,10 @@ def test_the_file_equals_one_with_those_nodes_kept_in_float(file: ModelFile) -> 
     assert result.result.model.proto.graph == other.model.proto.graph
 
 
-def test_the_model_file_says_what_was_given_back_and_why(file: ModelFile) -> None:
-    result = run(file, "sqnr_db>=15")
+def test_the_model_file_says_what_was_given_back_and_why(
+    held: tuple[ModelFile, BudgetResult],
+) -> None:
+    _, result = held
     assert result.result is not None
     quantization = result.result.model.require_spec().quantization
     assert quantization is not None
@@ -108,8 +124,8 @@ def test_the_model_file_says_what_was_given_back_and_why(file: ModelFile) -> Non
     assert "ms" not in json.dumps(record), "times are of a machine, not of a model"
 
 
-def test_each_given_back_node_has_its_loss_and_cost(file: ModelFile) -> None:
-    result = run(file, "sqnr_db>=15")
+def test_each_given_back_node_has_its_loss_and_cost(held: tuple[ModelFile, BudgetResult]) -> None:
+    _, result = held
     for row in result.report["given_back"]:
         assert row["loss"]["sqnr_db"] > 5
         assert row["cost"] > 0
@@ -122,8 +138,8 @@ def test_nothing_is_given_back_where_int8_holds(file: ModelFile) -> None:
     assert result.report["trials"] == 1
 
 
-def test_the_curve_has_every_trial(file: ModelFile) -> None:
-    result = run(file, "sqnr_db>=15")
+def test_the_curve_has_every_trial(held: tuple[ModelFile, BudgetResult]) -> None:
+    _, result = held
     curve = result.report["curve"]
     assert len(curve) == result.report["trials"]
     assert [p["predicted_cost"] for p in curve] == sorted(p["predicted_cost"] for p in curve)
