@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
     from runtimes.base import Passport
+    from runtimes.tensorrt.foreign import ForeignEngine
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -58,19 +59,22 @@ class ModelPassport:
     spec: ModelSpec | None
 
 
-def inspect(path: Path | str) -> ModelPassport | Passport:
+def inspect(path: Path | str) -> ModelPassport | Passport | ForeignEngine:
     """Read what ``path`` says of itself; whether it is an engine or an ONNX shows in the file.
 
     Raises:
         UserError: no such file, neither of the two, or damaged.
     """
     from runtimes.passport import passport_path, read_passport
+    from runtimes.tensorrt.foreign import SUFFIXES, read_foreign
 
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file at {path}", fix="Name a model file or an engine")
     if path.suffix != ".onnx" and passport_path(path).is_file():
         return read_passport(path)
+    if path.suffix in SUFFIXES:
+        return read_foreign(path)
     return inspect_model(ModelFile(path))
 
 

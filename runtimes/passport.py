@@ -82,6 +82,24 @@ def require_same_runtime(engine: Path, passport: Passport, runtime: str, version
         )
 
 
+def require_same_gpu(engine: Path, passport: Passport, capability: str) -> None:
+    """Refuse an engine that was built for other GPUs.
+
+    Args:
+        capability: compute capability of the GPU here, ``8.7``; empty where there is none.
+
+    Raises:
+        UserError: names both sides.
+    """
+    wanted = passport.compute_capabilities
+    if capability and wanted and capability not in wanted:
+        raise UserError(
+            f"{engine} was built for compute capability {', '.join(wanted)}; the GPU here has "
+            f"{capability}",
+            fix=f"{_REBUILD} --compute-capability {capability}",
+        )
+
+
 def model_summary(model: ModelFile) -> dict[str, str]:
     """What a passport keeps of the model file, and nothing that depends on where it lay."""
     spec = model.spec

@@ -7,16 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy import layer_audit
 from deploy.console import Output, cell
 from deploy.inspection import ModelPassport, describe_geometry, inspect
+from exporters.errors import UserError
+from runtimes.base import Passport
 
 if TYPE_CHECKING:
     from exporters.modelfile import InputSpec, ModelSpec, OutputSpec
-    from runtimes.base import Passport
+    from runtimes.tensorrt.foreign import ForeignEngine
 
 
 def command(
     file: Annotated[Path, typer.Argument(help="A model file (.onnx) or an engine.")],
+    layers: Annotated[
+        Path | None, typer.Option(help="Layer information: trtexec --exportLayerInfo.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="Times of these layers: trtexec --exportProfile.")
+    ] = None,
+    fp16_profile: Annotated[
+        Path | None, typer.Option(help="Times of the FP16 engine of the same model.")
+    ] = None,
+    export_layers: Annotated[
+        Path | None, typer.Option(help="Write layer information here; needs the engine's GPU.")
+    ] = None,
+    export_profile: Annotated[
+        Path | None, typer.Option(help="Write times of the layers here; needs the engine's GPU.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show the passport of a model file or of an engine.
@@ -27,16 +45,43 @@ def command(
 
         edgeport inspect m0.int8.onnx --json
 
+    With --layers it also audits an engine's layers: where the INT8 islands are, what the
+    conversions at their borders cost, and where to stay FP16:
+
+        edgeport inspect m.engine --layers layers.json --profile profile.json
+
     Known limits: an ONNX from elsewhere shows its graph alone. An engine is known by the
-    .passport.json that lies beside it; without that nothing can be said.
+    .passport.json that lies beside it; without that only its TensorRT version can be read, from
+    8.x and 10.x engines. Layers need an engine that was built with --layer-details.
     """
     out = Output(json=as_json)
+    _require_layers(layers, profile, fp16_profile)
     passport = inspect(file)
+    if export_layers or export_profile:
+        layer_audit.export_layers(file, export_layers, export_profile)
     if isinstance(passport, ModelPassport):
         _say_model(out, passport)
-    else:
+    elif isinstance(passport, Passport):
         _say_engine(out, file, passport)
-    out.result(passport)
+    else:
+        _say_foreign(out, passport)
+    if layers is None:
+        out.result(passport)
+        return
+    found = layer_audit.audit_files(layers, profile, fp16_profile)
+    layer_audit.say_audit(out, found)
+    out.result({"passport": passport, "layers": found.to_json()})
+
+
+def _require_layers(layers: Path | None, *others: Path | None) -> None:
+    if layers is None and any(others):
+        raise UserError("a profile alone says too little", fix="Add --layers FILE")
+
+
+def _say_foreign(out: Output, found: ForeignEngine) -> None:
+    out.say(f"{found.path} ({found.size_bytes / 1e6:.1f} MB), sha256 {found.sha256}")
+    out.say(f"an engine from elsewhere, without a passport: built by {found.built_by}")
+    out.say("its GPU, its model and its types are unknown; public sources tell no more")
 
 
 def _say_model(out: Output, passport: ModelPassport) -> None:

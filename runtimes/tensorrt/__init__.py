@@ -12,6 +12,9 @@
     timing_cache.py  whose kernel times a cache file holds
     buildlog.py    what the builder said: memory figures, progress, why it failed
     dialects.py    what differs between the three, and every API name that is used
+    foreign.py     engines without a passport: what public sources tell of the file
+    layers.py      layers and their times in trtexec's JSON
+    audit.py       INT8 islands, what their borders cost, where FP16 is better
     session.py     running an engine on a CUDA device
 
 TensorRT is never imported in the caller's process except to run an engine.

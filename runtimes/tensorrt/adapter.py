@@ -35,6 +35,7 @@ from runtimes.signature import input_infos, output_infos
 from runtimes.tensorrt.buildlog import BuildLog, build_failure
 from runtimes.tensorrt.capability import Refusal, refused_nodes
 from runtimes.tensorrt.findings import advised, hints_of, merged, parser_findings
+from runtimes.tensorrt.foreign import refuse_foreign
 from runtimes.tensorrt.installed import (
     INSTALL,
     MODULES,
@@ -161,9 +162,12 @@ class TensorRT:
             MissingRequirementError: no TensorRT, CUDA device or cuda-python here.
         """
         del threads
+        if path.is_file() and not passport.passport_path(path).is_file():
+            raise refuse_foreign(path, str(self.installed() or "no TensorRT"))
         papers = passport.read_passport(path)
         installed = self._require_installed()
         passport.require_same_runtime(path, papers, installed.dialect, installed.version)
+        passport.require_same_gpu(path, papers, cuda.compute_capability())
         _require_weights(path, papers)
         cuda.require_device()
         from runtimes.tensorrt.session import load_session

@@ -72,6 +72,21 @@ class TensorRTSession:
         self._cuda.synchronize(self._stream)
         return {info.name: self._host[info.name].copy() for info in self.outputs}
 
+    def layer_information(self) -> str:
+        """The engine's layers as JSON, in the schema of ``trtexec --exportLayerInfo``."""
+        inspector = self._engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+
+    def time_layers(self, feeds: Feeds, runs: int) -> dict[str, list[float]]:
+        """Milliseconds of each layer, one value a run; timing layers slows the whole down."""
+        self.run(feeds)  # the first run also loads kernels
+        clock = _make_layer_clock(self._trt)
+        self._context.profiler = clock
+        for _ in range(runs):
+            self.execute(feeds)
+        times_ms: dict[str, list[float]] = clock.times_ms
+        return times_ms
+
     def close(self) -> None:
         for pointer in self._device.values():
             self._cuda.free(pointer)
@@ -128,6 +143,18 @@ def _library(module: str) -> tuple[Dialect, Any]:
     """TensorRT keeps the first logger of a process for good, so all sessions share one."""
     backend = import_backend([module])
     return dialect_for(backend), make_logger(backend, _quiet)
+
+
+def _make_layer_clock(module: Any) -> Any:
+    class LayerClock(module.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.IProfiler.__init__(self)
+            self.times_ms: dict[str, list[float]] = {}
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times_ms.setdefault(layer_name, []).append(ms)
+
+    return LayerClock()
 
 
 def _quiet(_severity: str, _text: str) -> None:
