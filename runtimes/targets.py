@@ -39,6 +39,7 @@ class Device:
         compute_capability: CUDA compute capability, ``8.7``; empty for a CPU, and for a target
             that stands for every device of its builder.
         dla: whether the hardware has deep learning accelerators.
+        models: beginnings of ``/proc/device-tree/model`` by which it is known, Jetsons only.
     """
 
     key: str
@@ -47,6 +48,17 @@ class Device:
     evidence: Evidence
     compute_capability: str = ""
     dla: bool = False
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JetsonLinux:
+    """A release of Jetson Linux (L4T), ``36.4.3``, and the JetPack that it came with."""
+
+    key: str
+    jetpack: str
+    source: str
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class Target:
     note: str = ""
 
 
-Row = TypeVar("Row", Source, Device, Stack, Rule, Target)
+Row = TypeVar("Row", Source, Device, JetsonLinux, Stack, Rule, Target)
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class Targets:
 
     sources: Mapping[str, Source]
     devices: Mapping[str, Device]
+    l4t: Mapping[str, JetsonLinux]
     stacks: Mapping[str, Stack]
     rules: Mapping[str, Rule]
     targets: Mapping[str, Target]
@@ -159,7 +172,7 @@ class Targets:
 def load(path: Path = TABLE) -> Targets:
     """Read the table strictly: unknown keys, dangling references and doubles are errors."""
     document = read_toml(path)
-    known = {"schema", "sources", "devices", "stacks", "rules", "targets"}
+    known = {"schema", "sources", "devices", "l4t", "stacks", "rules", "targets"}
     for key in document:
         if key not in known:
             raise UserError(
@@ -170,6 +183,7 @@ def load(path: Path = TABLE) -> Targets:
     table = Targets(
         sources=_rows(Source, document, "sources"),
         devices=_rows(Device, document, "devices"),
+        l4t=_rows(JetsonLinux, document, "l4t"),
         stacks=_rows(Stack, document, "stacks"),
         rules=_rows(Rule, document, "rules"),
         targets=_rows(Target, document, "targets"),
@@ -194,7 +208,7 @@ def _check_references(table: Targets) -> None:
         if key not in rows:
             raise UserError(f"{where} refers to {key!r}", fix=did_you_mean(key, rows))
 
-    for name in ("devices", "stacks", "rules", "targets"):
+    for name in ("devices", "l4t", "stacks", "rules", "targets"):
         for row in getattr(table, name).values():
             require(row.source, table.sources, f"{name}[{row.key}].source")
     for rule in table.rules.values():

@@ -51,6 +51,7 @@ def command(
     out = Output(json=as_json)
     result = examine()
     _show_machine(out, result["environment"])
+    _show_standing(out, result["standing"])
     _show_parts(out, result["extras"])
     _show_runtimes(out, result["runtimes"])
     _show_targets(out, result["targets"])
@@ -59,13 +60,16 @@ def command(
 
 def examine() -> dict[str, Any]:
     """Machine, parts, runtimes and targets: what ``edgeport doctor --json`` prints."""
+    from runtimes import cuda, targets
     from runtimes.machine import environment
+    from runtimes.standing import standing
     from runtimes.survey import survey
 
     found = survey()
     return {
         "schema": "edgeport.doctor/1",
         "environment": environment(),
+        "standing": asdict(standing(targets.load(), cuda.compute_capability())),
         "extras": [asdict(extra) for extra in installed_extras()],
         "runtimes": [asdict(runtime) for runtime in found.runtimes],
         "targets": [asdict(target) for target in found.targets],
@@ -97,6 +101,16 @@ def _show_machine(out: Output, machine: dict[str, Any]) -> None:
     out.say(f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib'] / 1024:.0f} GiB")
     out.say(f"{machine['os']}, Python {machine['python']}, load {machine['load']}")
     out.say(f"fast integer and half kernels: {', '.join(machine['cpu_flags']) or 'none known'}")
+    out.say()
+
+
+def _show_standing(out: Output, here: dict[str, Any]) -> None:
+    software = f", Jetson Linux {here['l4t']}" if here["l4t"] else ""
+    software += f", JetPack {here['jetpack']}" if here["jetpack"] else ""
+    row = f"target {here['target']}" if here["target"] else "no row of the target table"
+    out.say(f"this is {here['machine']}{software}: {row}")
+    if here["reason"]:
+        out.say(here["reason"])
     out.say()
 
 

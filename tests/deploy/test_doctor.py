@@ -20,6 +20,7 @@ def test_doctor_shows_machine_runtimes_and_every_target(capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     for word in ("cores", "onnxruntime", "tensorrt", "executed", "written"):
         assert word in shown
+    assert "this is a" in shown
     for key in targets.load().targets:
         assert key in shown
     assert "on the device: sudo apt-get install nvidia-jetpack" in shown
@@ -30,6 +31,7 @@ def test_doctor_as_json_is_only_json(capsys: pytest.CaptureFixture[str]) -> None
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == "edgeport.doctor/1"
     assert {target["target"] for target in result["targets"]} == set(targets.load().targets)
+    assert set(result["standing"]) == {"machine", "target", "reason", "l4t", "jetpack"}
     ort = next(r for r in result["runtimes"] if r["runtime"] == "onnxruntime")
     assert ort["can_run"] is True
     assert ort["evidence"] == "executed"

@@ -27,7 +27,7 @@ def test_a_key_is_its_device_and_its_software() -> None:
 def test_every_row_names_a_source_and_every_source_is_used() -> None:
     used = {
         row.source
-        for rows in (TABLE.devices, TABLE.stacks, TABLE.rules, TABLE.targets)
+        for rows in (TABLE.devices, TABLE.l4t, TABLE.stacks, TABLE.rules, TABLE.targets)
         for row in rows.values()
     }
     assert used == set(TABLE.sources)
