@@ -19,6 +19,7 @@ from calibration.job import Job
 from calibration.observing.statistics import Statistics
 from calibration.qdq.insertion import insert
 from calibration.qdq.placement import FloatRules, Placement, QuantizedTensor
+from calibration.qdq.policies import all_tensors
 from calibration.rounding.twin import WeightGrids
 from calibration.scales.methods import SCALES, Scale
 from calibration.scales.ranges import choose_scales, statistics_of
@@ -73,14 +74,16 @@ class Workbench:
         """
         model = job.prepared()
         job.check(model.graph, needs_histogram=SCALES.get(job.options.scales).needs_histogram)
+        job.policy.require(model.graph, str(job.file.path))
         job.diagnosis(model.graph)
+        whole = all_tensors(model.graph)
         splits = split_weights(job, model)
         placement = job.policy.place(model.graph, job.floats)
         if not placement.weighted:
             raise UserError(
                 f"nothing in {job.file.path} can be quantized", fix="Try: edgeport quantize"
             )
-        seen = statistics_of(job, model, placement, split=bool(splits.splits))
+        seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
         scales, _ = choose_scales(job, model, placement, seen)
         named = {value.name or "": scale for value, scale in scales.items()}
         grids = WeightGrids(job.form, splits.weight_scales)
