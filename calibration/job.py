@@ -55,9 +55,12 @@ class Job:
         return WeightForm(4, self.options.block) if self.options.weights == "int4" else INT8
 
     def prepared(self) -> ir.Model:
-        """The model in the form that placement works on, with the opset that its weights need."""
+        """The model in the form that placement works on, with the opset that its weights need.
+
+        A policy's `finish` takes the floors out again.
+        """
         opset = INT4_OPSET if self.form.bits < 8 else RAISED_OPSET
-        return prepare(self.file.proto, str(self.file.path), opset=opset)
+        return prepare(self.file.proto, str(self.file.path), opset=opset, floors=True)
 
     @property
     def half(self) -> bool:

@@ -5,18 +5,26 @@ Runtime reads neither well: between convolutions whose tensors it keeps in block
 four leave the blocks and come back, 2.1 times the whole frame on a float PP-PicoDet. The two nodes
 are standard since opset 6, stay in the blocks, and each has an integer form
 (``calibration.qdq.policies.onnxruntime``).
+
+What is below -3 is all the same: its HardSwish is 0. A *floor*, ``x = max(x, -3)`` behind the node
+that makes x, says so while ranges are chosen, so that no level is spent there; an integer result
+saturates by itself, and the floor is taken out again before the file is written.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from calibration.graph.queries import constant, fresh_name, only_reader, value_names
+import numpy as np
+
+from calibration.graph.queries import attribute, constant, fresh_name, only_reader, value_names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 ALPHA, BETA = 1 / 6, 0.5
+LOWEST = -3.0
+FLOOR = "/floor"
 
 
 def spell_hard_swish(graph: ir.Graph) -> int:
@@ -33,6 +41,50 @@ def spell_hard_swish(graph: ir.Graph) -> int:
             _write(graph, source, parts)
             count += 1
     return count
+
+
+def add_floors(graph: ir.Graph) -> None:
+    """Bound what a convolution makes for a HardSwish, where nothing else reads it."""
+    import onnx_ir as ir
+
+    taken = value_names(graph)
+    for node in [n for n in graph if n.op_type == "HardSigmoid"]:
+        source = node.inputs[0]
+        product = only_reader(node.outputs[0])
+        numbers = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+        if source is None or product is None or product.op_type != "Mul":
+            continue
+        alone = {use.node for use in source.uses()} == {node, product}
+        maker = source.producer()
+        convolved = maker is not None and maker.op_type == "Conv" and not source.is_graph_output()
+        if not (alone and convolved and np.allclose(numbers, (ALPHA, BETA), rtol=1e-6)):
+            continue
+        lowest = fresh_name(taken, f"{product.name}/lowest")
+        bound = ir.val(lowest, const_value=ir.tensor(np.asarray(LOWEST, np.float32), name=lowest))
+        graph.register_initializer(bound)
+        floor = ir.node("Clip", [source, bound], name=f"{product.name}{FLOOR}")
+        result = floor.outputs[0]
+        result.name = fresh_name(taken, f"{product.name}{FLOOR}")
+        result.shape, result.type = source.shape, source.type
+        graph.insert_before(node, floor)
+        for reader in (node, product):
+            for slot, value in enumerate(reader.inputs):
+                if value is source:
+                    reader.replace_input_with(slot, result)
+
+
+def is_floor(node: ir.Node) -> bool:
+    return node.op_type == "Clip" and (node.name or "").endswith(FLOOR)
+
+
+def drop_floors(graph: ir.Graph) -> None:
+    for node in [n for n in graph if is_floor(n)]:
+        source, bound = node.inputs[:2]
+        assert source is not None
+        node.outputs[0].replace_all_uses_with(source)
+        graph.remove(node, safe=True)
+        if bound is not None and not bound.uses():
+            graph.initializers.pop(bound.name or "", None)
 
 
 def _written_out(clip: ir.Node) -> tuple[ir.Value | None, list[ir.Node]]:

@@ -15,7 +15,7 @@ from calibration.graph.affine import fold_affine
 from calibration.graph.batch_norms import fold_batch_norms
 from calibration.graph.constants import evaluate_parameters, lift_constants
 from calibration.graph.functions import inline_weighted
-from calibration.graph.hard_swish import spell_hard_swish
+from calibration.graph.hard_swish import add_floors, spell_hard_swish
 from calibration.graph.opsets import MIN_OPSET, RAISED_OPSET, ir_version_for, opset_of, with_opset
 from calibration.graph.queries import constant, fresh_name
 from exporters.errors import UserError
@@ -28,12 +28,17 @@ _CHANGES = "edgeport.changes"
 
 
 def prepare(
-    proto: onnx.ModelProto, name: str = "the model", *, opset: int = RAISED_OPSET
+    proto: onnx.ModelProto,
+    name: str = "the model",
+    *,
+    opset: int = RAISED_OPSET,
+    floors: bool = False,
 ) -> ir.Model:
     """The canonical form of ``proto``, which is left alone.
 
     Args:
         opset: raise the file to at least this; one above 17 must be reached.
+        floors: bound what activations make nothing of, for choosing ranges; see `add_floors`.
 
     Raises:
         UserError: the file is quantized already, computes in FP16, has nothing to quantize, or is
@@ -60,6 +65,8 @@ def prepare(
     for node in graph:
         _set_kernel_shape(node)
     infer_shapes(model)
+    if floors:
+        add_floors(graph)
     model.meta[_CHANGES] = changes
     return model
 

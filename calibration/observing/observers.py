@@ -61,7 +61,7 @@ def observe(
     file = model if isinstance(model, ModelFile) else ModelFile(model)
     known = tuple(i_know)
     check_overrides(known)
-    graph_model = prepare(file.proto, str(file.path))
+    graph_model = prepare(file.proto, str(file.path), floors=True)
     diagnosis = diagnosed(
         samples,
         graph_model.graph,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from calibration.graph.hard_swish import is_floor
 from calibration.graph.queries import (
     RECURRENT,
     STANDARD_DOMAINS,
@@ -74,7 +75,9 @@ def account(
     fused = {epilogue_of(node) for node in integer}
     left = []
     for node in graph:
-        if node in integer or node in fused or node.op_type in FREE or _is_folded(node):
+        if node in integer or node in fused or node.op_type in FREE:
+            continue
+        if _is_folded(node) or is_floor(node):
             continue
         reason = reasons.get(node) or kept.get(node.name or "") or _general(node) or why_not(node)
         left.append(LeftFloat(node.name or "", node.op_type, reason))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calibration.graph.hard_swish import drop_floors
 from calibration.graph.queries import (
     Weighted,
     attribute,
@@ -78,6 +79,7 @@ class OnnxRuntimePolicy:
         return placement
 
     def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
+        drop_floors(graph)
         return [
             *respell_softplus(graph),
             *respell_biases(graph),

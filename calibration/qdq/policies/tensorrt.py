@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.cfws.plan import is_split_sum
 from calibration.graph.functions import OWN_DOMAIN
+from calibration.graph.hard_swish import drop_floors
 from calibration.graph.queries import (
     STANDARD_DOMAINS,
     Weighted,
@@ -71,7 +72,8 @@ class TensorRTPolicy:
         placement.left = account(graph, reasons, kept, integer, _why_not)
         return placement
 
-    def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:  # noqa: ARG002
+    def finish(self, graph: ir.Graph) -> list[dict[str, Any]]:
+        drop_floors(graph)
         return []
 
 

@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from calibration.graph.hard_swish import drop_floors
 from calibration.graph.prepare import changes_of, prepare
 from tests.calibration import nets
 
@@ -63,3 +64,26 @@ def test_a_clip_that_others_read_is_left_alone() -> None:
     kept = onnx.helper.make_tensor_value_info("clip_out", onnx.TensorProto.FLOAT, [1, 4, 8, 8])
     proto.graph.output.append(kept)
     assert "Clip" in [n.op_type for n in prepare(proto).graph]
+
+
+def test_floors_change_nothing_and_can_be_taken_out() -> None:
+    proto = written_out()
+    feeds = {"x": 20 * next(iter(nets.samples(proto, 1)))["x"]}
+    model = prepare(proto, floors=True)
+    bounded = ir.to_proto(model)
+    assert [n.op_type for n in bounded.graph.node].count("Clip") == 1
+    inner, seen = nets.run(bounded, feeds, "c_out", "last_out")
+    assert inner.min() < -3  # the floor has something to do
+    drop_floors(model.graph)
+    plain = ir.to_proto(model)
+    assert "Clip" not in [n.op_type for n in plain.graph.node]
+    np.testing.assert_array_equal(seen, nets.run(plain, feeds, "last_out")[0])
+    assert plain.SerializeToString() == ir.to_proto(prepare(proto)).SerializeToString()
+
+
+def test_no_floor_where_something_else_reads_the_tensor() -> None:
+    net = nets.Net([1, 3, 8, 8])
+    x = net.conv("c", "x", (3, 4), relu=False)
+    act = net.node("act", "HardSwish", x)
+    proto = net.model(net.conv("d", act, (4, 2), relu=False), net.node("other", "Sigmoid", x))
+    assert "Clip" not in [n.op_type for n in prepare(proto, floors=True).graph]

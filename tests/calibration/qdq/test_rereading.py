@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from calibration import QuantizeOptions, quantize
 from calibration.qdq.rereading import Rereading
@@ -126,3 +127,15 @@ def test_hard_sigmoid_as_an_addition_saturates_where_it_clips(tmp_path: Path) ->
     assert np.abs(gate_seen - exact).max() <= 0.501 / 255
     assert gate_seen.min() == 0
     assert gate_seen.max() == pytest.approx(1)
+
+
+def test_no_level_is_spent_where_hard_swish_is_zero(tmp_path: Path) -> None:
+    file = hard_swish_net(tmp_path)
+    loud = InMemorySamples([{"x": 20 * s["x"]} for s in samples(file)])
+    options = QuantizeOptions("onnxruntime", scales="minmax", i_know=("all",))
+    result = quantize(file, loud, tmp_path / "q.onnx", options)
+    values = {i.name: numpy_helper.to_array(i) for i in result.model.proto.graph.initializer}
+    scale, zero = values["act/floor/scale"], values["act/floor/zero_point"]
+    assert -float(scale) * int(zero) == pytest.approx(-3, abs=float(scale))
+    assert "Clip" not in [node.op_type for node in result.model.proto.graph.node]
+    assert not any("floor" in left["node"] for left in result.report["skipped"])
