@@ -49,6 +49,7 @@ COMMANDS = (
     "cast",
     "check",
     "build",
+    "dla-scales",
     "bench",
     "verify",
     "run",

@@ -15,6 +15,8 @@
     foreign.py     engines without a passport: what public sources tell of the file
     layers.py      layers and their times in trtexec's JSON
     audit.py       INT8 islands, what their borders cost, where FP16 is better
+    dla.py         the scales of a Q/DQ file for a DLA that takes no Q/DQ
+    plain.py       a Q/DQ file without its Q/DQ
     session.py     running an engine on a CUDA device
 
 TensorRT is never imported in the caller's process except to run an engine.
