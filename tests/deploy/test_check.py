@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from deploy import cli
@@ -44,6 +46,82 @@ def test_the_table_speaks_for_a_jetson(tmp_path: Path, capsys: pytest.CaptureFix
     assert result["errors"] == 2
     refused = {f["node"] for f in result["findings"] if f["severity"] == "error"}
     assert refused == {"quantize_x", "dequantize_x"}
+
+
+def top_k(k: int) -> onnx.ModelProto:
+    return models.model(
+        [models.node("TopK", ["x", "k"], ["y", "i"])],
+        [("x", models.FLOAT, [1, 8000])],
+        [("y", models.FLOAT, [1, k])],
+        {"k": np.array([k])},
+    )
+
+
+def scatter_add() -> onnx.ModelProto:
+    return models.model(
+        [models.node("ScatterND", ["d", "i", "u"], ["y"], reduction="add", name="scatter0")],
+        [("d", models.FLOAT, [8]), ("i", models.INT64, [4, 1]), ("u", models.FLOAT, [4])],
+        [("y", models.FLOAT, [8])],
+    )
+
+
+def fp8() -> onnx.ModelProto:
+    kind = onnx.TensorProto.FLOAT8E4M3FN
+    return models.model(
+        [
+            models.node("QuantizeLinear", ["x", "s"], ["q"], name="q8", output_dtype=kind),
+            models.node("DequantizeLinear", ["q", "s"], ["y"], name="dq8"),
+        ],
+        [("x", models.FLOAT, [4])],
+        [("y", models.FLOAT, [4])],
+        {"s": np.float32(0.1)},
+        opset=21,
+    )
+
+
+@pytest.mark.parametrize(
+    ("proto", "target", "row", "words"),
+    [
+        (
+            top_k(4000),
+            "jetson-orin-agx/jp6.2/trt10.3",
+            "topk-limit-documented",
+            "K exceeds 3840",
+        ),
+        (
+            scatter_add(),
+            "jetson-xavier/jp5.1/trt8.5",
+            "trt8-scatternd-reduction",
+            "silently ignores the reduction and gives wrong numbers",
+        ),
+        (fp8(), "jetson-orin-nano/jp6.2/trt10.3", "fp8-needs-ada-documented", "no Orin has it"),
+    ],
+)
+def test_a_documented_limit_is_refused_with_its_row_and_a_way_out(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    proto: onnx.ModelProto,
+    target: str,
+    row: str,
+    words: str,
+) -> None:
+    path = models.save(proto, tmp_path / "m.onnx")
+    assert cli.run(["check", str(path), "--target", target, "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    refused = [f for f in findings if f["severity"] == "error"]
+    assert words in refused[0]["message"]
+    assert f"targets.toml {row}: " in refused[0]["source"]
+    assert refused[0]["evidence"] == "written"
+    assert refused[0]["fix"]
+
+
+def test_jetpack_5_goes_through_trtexec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = models.save(models.conv(), tmp_path / "m.onnx")
+    assert cli.run(["check", str(path), "--target", "jetson-xavier/jp5.1/trt8.5", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["findings"]
+    said = " ".join(note["message"] + " " + note["fix"] for note in notes)
+    assert "edgeport's Python adapter starts at TensorRT 10: here trtexec builds" in said
+    assert "through trtexec only: edgeport bench MODEL.onnx --board" in said
 
 
 @pytest.mark.parametrize(
