@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from deploy import cli
+from runtimes.cuda import device_problem
 from tests.runtimes import models
 
 pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
@@ -52,6 +53,23 @@ def test_json_is_the_passport(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert result["schema"] == "edgeport.passport/1"
 
 
+def test_a_range_of_shapes_in_the_words_of_trtexec(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proto = models.model(
+        [models.node("Relu", ["x"], ["y"])],
+        [("x", models.FLOAT, ["n", 4])],
+        [("y", models.FLOAT, ["n", 4])],
+    )
+    source = models.save(proto, tmp_path / "m.onnx")
+    arguments = ["build", str(source), "-o", str(tmp_path / "m.engine")]
+    assert cli.run(arguments) == 2
+    assert "--min-shapes x:1x4 --opt-shapes x:1x4 --max-shapes x:8x4" in capsys.readouterr().err
+    ranges = ["--min-shapes", "x:1x4", "--opt-shapes", "x:2x4", "--max-shapes", "x:8x4"]
+    assert cli.run([*arguments, *ranges]) == 0
+    assert "input x: 1x4 .. 2x4 .. 8x4" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -64,6 +82,16 @@ def test_json_is_the_passport(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             ["--target", "jetson-orin-agx/jp6.2/trt10.3"],
             3,
             "On the Jetson AGX Orin: sudo apt-get install",
+        ),
+        (["--opt-shapes", "y:1"], 2, "a shape is given for 'y', which is no input of the model"),
+        (["--opt-shapes", "x"], 2, "'x' is no input shape"),
+        (["--timing-cache", "t.cache"], 2, "times no kernels"),
+        (["--strict-timing-cache"], 2, "Add --timing-cache FILE"),
+        pytest.param(
+            ["--strip-weights"],
+            3,
+            "builds no engine with --strip-weights without a GPU",
+            marks=pytest.mark.skipif(not device_problem(), reason="a CUDA device is here"),
         ),
         (["--compute-capability", "8.7"], 2, "no engine for compute capability '8.7'"),
         (["--runtime", "tensort"], 2, "unknown runtime 'tensort'. Did you mean 'tensorrt'?"),
