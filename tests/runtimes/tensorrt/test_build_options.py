@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +62,33 @@ def test_a_range_of_shapes_is_built_for_and_recorded(build: Build) -> None:
     assert papers.options == {
         "shapes": {"x": {"min": [1, 8, 8, 16], "opt": [2, 8, 16, 16], "max": [4, 8, 32, 16]}}
     }
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+def test_polygraphy_builds_the_same_engine_for_the_same_range(build: Build, tmp_path: Path) -> None:
+    """Polygraphy makes the profile by its own code; equal bytes mean an equal profile."""
+    ours = build(dynamic_conv(), shapes=(RANGE,))
+    theirs = tmp_path / "polygraphy.engine"
+    code = (
+        "import sys\n"
+        "from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile\n"
+        "profile = Profile().add('x', (1, 8, 8, 16), (2, 8, 16, 16), (4, 8, 32, 16))\n"
+        "def configure(builder, network):\n"
+        "    config = builder.create_builder_config()\n"
+        "    config.add_optimization_profile(profile.to_trt(builder, network))\n"
+        "    return config\n"
+        "network = NetworkFromOnnxPath(sys.argv[1])\n"
+        "build = EngineBytesFromNetwork(network, config=configure)\n"
+        "open(sys.argv[2], 'wb').write(bytes(build()))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m.onnx"), str(theirs)],
+        env={**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert ours.path.read_bytes() == theirs.read_bytes()
 
 
 def test_other_ranges_are_other_engines(build: Build) -> None:
