@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,6 +138,7 @@ def _say_engine(out: Output, file: Path, passport: Passport) -> None:
         ("built from model file", passport.model_sha256),
         ("build time s", passport.build_s),
         *passport.model.items(),
+        *((f"option {name}", json.dumps(value)) for name, value in passport.options.items()),
         *passport.log.items(),
     ]
     out.table("Engine", ["what", "value"], [(name, cell(value)) for name, value in rows])
