@@ -16,6 +16,7 @@ _EXTRAS = {  # extra -> what it is for, and the distributions that make it
     "report": ("the HTML report", ("jinja2", "pillow")),
     "cluster": ("samples in parallel processes", ("joblib",)),
     "board": ("boards over SSH", ("asyncssh",)),
+    "loadgen": ("MLPerf's load generator", ("mlcommons-loadgen",)),
     "openvino": ("OpenVINO as a runtime on CPUs", ("openvino",)),
     "tensorrt-rtx": ("RTX engines, built without a GPU", ("tensorrt-rtx-cu13",)),
 }

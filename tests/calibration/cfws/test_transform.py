@@ -260,7 +260,7 @@ def test_other_reasons() -> None:
     computed.graph.node[0].input[1] = "v"
     computed.graph.input.append(helper.make_tensor_value_info("v", TensorProto.FLOAT, w.shape))
     del computed.graph.initializer[:]
-    assert skipped_reason(computed) == "weights are computed"
+    assert skipped_reason(computed) == "its weights are computed"
 
 
 def test_a_split_model_is_not_split_again() -> None:
@@ -275,13 +275,13 @@ def test_a_convolution_in_a_loop_body_is_left_alone_with_a_reason() -> None:
     w = rep_weight(np.random.default_rng(0), 2, 2, 3)
     body = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["inner"], "inside", pads=[1, 1])],
-        "then", [], [helper.make_empty_tensor_value_info("inner")],
+        "then", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)],
     )  # fmt: skip
     model = conv_model(w, [8], pads=[1, 1])
     branch = helper.make_node("If", ["flag"], ["z"], "if", then_branch=body, else_branch=body)
     model.graph.node.append(branch)
     model.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
-    model.graph.output.append(helper.make_empty_tensor_value_info("z"))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     new, splits = split_model(model)
     assert [s.node for s in splits.splits] == ["block/conv"]
     assert {s.reason for s in splits.skipped} == {"inside the body of a control-flow node"}

@@ -363,14 +363,16 @@ def test_noise_for_a_foreign_image_model_is_refused_unless_known(
 def test_the_model_file_says_what_was_overridden(tmp_path: Path) -> None:
     file = nets.saved(nets.residual(), tmp_path / "net.onnx")
     same = InMemorySamples([next(iter(nets.samples(file.proto)))] * 4)
-    options = QuantizeOptions(i_know=("all",))
+    options = QuantizeOptions(scales="mse", i_know=("all",))
     model = quantize(file, same, tmp_path / "q.onnx", options).model
     described = model.require_spec().quantization
     assert described is not None
     assert described["calibration_set"]["overridden"] == ["duplicates"]
     # a pass that was made in spite of an error carries it to every file that is made from it
     observe(file, same, i_know=["duplicates"]).save(tmp_path / "s.npz")
-    again = quantize(file, Statistics.load(tmp_path / "s.npz"), tmp_path / "again.onnx").model
+    seen = Statistics.load(tmp_path / "s.npz")
+    plain = QuantizeOptions(scales="mse")
+    again = quantize(file, seen, tmp_path / "again.onnx", plain).model
     assert again.require_spec().quantization == described
 
 
