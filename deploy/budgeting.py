@@ -6,7 +6,7 @@ CPU, or from multiply-adds where the policy is for a device that is not here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,13 @@ from calibration.options import QuantizeOptions
 from calibration.samples.base import Samples
 from calibration.samples.mapping import backend_for
 from calibration.sensitivity.budget import parse_budget
-from calibration.sensitivity.measuring import Means, measure_sensitivity, question_of
+from calibration.sensitivity.measuring import Judged, Means, measure_sensitivity, question_of
 from calibration.sensitivity.noise import Workers
 from calibration.sensitivity.notebook import question_id
 from calibration.sensitivity.search import EFFORT
 from calibration.sensitivity.within import BudgetPlan, BudgetResult, quantize_within
 from deploy.console import dump_json
-from deploy.scoring import CpuCosts, ValidationScore
+from deploy.scoring import METRIC, CpuCosts, ValidationScore
 from exporters.errors import UserError, did_you_mean
 from exporters.files import require_writable, write_text
 from exporters.modelfile import ModelFile
@@ -135,13 +135,33 @@ def sensitivity(
     *,
     options: QuantizeOptions | None = None,
     search: SearchOptions | None = None,
+    validation: Samples | None = None,
+    judged_units: int = 8,
     statistics: Statistics | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What INT8 does to every unit alone; see `calibration.sensitivity.measuring`."""
+    """What INT8 does to every unit alone; see `calibration.sensitivity.measuring`.
+
+    Args:
+        validation: judges the worst ``judged_units`` with the metric too.
+    """
     options, search = options or QuantizeOptions(), search or SearchOptions()
+    file = model if isinstance(model, ModelFile) else ModelFile(model)
     means = _means(samples, options, search, search.state, statistics, progress)
-    return measure_sensitivity(model, samples, options, means)
+    if validation is None:
+        return measure_sensitivity(file, samples, options, means)
+    means = replace(means, evaluation=validation)
+    with ValidationScore(
+        file, validation, search.metric, workers=search.workers, threads=search.threads
+    ) as score:
+
+        def metric_of(path: Path) -> float:
+            found = score(path)
+            # a foreign model without --metric has none of its own: then its worst output decides
+            return next(found[n] for n in (METRIC, "agreement", "sqnr_db") if n in found).value
+
+        judged = Judged(metric_of, search.metric or "", validation.sha256, judged_units)
+        return measure_sensitivity(file, samples, options, means, judged=judged)
 
 
 def _means(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from calibration.sensitivity.front import Predictor
 from calibration.sensitivity.noise import Workers, decibels, measure_atoms
 from calibration.sensitivity.notebook import Notebook
 from calibration.sensitivity.report import unit_rows
-from calibration.sensitivity.workbench import Workbench, save
+from calibration.sensitivity.workbench import Workbench, atoms_of, save
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import onnx_ir as ir
 
 SCHEMA = "edgeport.sensitivity/1"
 
@@ -50,6 +53,22 @@ class Means:
     statistics: Statistics | None = None
     evaluation: Samples | None = None
     progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A metric for the units that matter.
+
+    Attributes:
+        score: of a model file; higher is better.
+        name, validation: of the metric and of its samples, for the state file's key.
+        units: how many are judged, the worst first.
+    """
+
+    score: Callable[[Path], float]
+    name: str
+    validation: str
+    units: int = 8
 
 
 @dataclass
@@ -99,16 +118,22 @@ def measure_sensitivity(
     samples: Samples,
     options: QuantizeOptions | None = None,
     means: Means | None = None,
+    *,
+    judged: Judged | None = None,
 ) -> dict[str, Any]:
     """What INT8 does in every unit, one at a time, and what it would cost to give it back.
 
     Args:
         options: as for `calibration.quantize`; nothing is written.
+        judged: measures the worst units with a metric too.
 
     Returns:
         JSON: ``units``, the most damage per millisecond first, with ``sqnr_db`` of the outputs
-        when only that unit is INT8 (``weights_db``, ``activations_db`` apart) and ``cost`` of
-        giving it back; ``predicted_sqnr_db`` of everything in INT8; ``cost_unit``.
+        when only that unit is INT8 (``weights_db``, ``activations_db`` apart), ``gain_db`` when
+        only that unit is float, and ``cost`` of giving it back; ``predicted_sqnr_db`` of
+        everything in INT8; ``cost_unit``. Units that were judged have ``metric_alone``, with only
+        them in INT8, and ``metric_without``, with only them in float; ``metric`` is of everything
+        in INT8.
 
     Raises:
         SamplesRefusedError: the calibration-set doctor finds an error.
@@ -116,9 +141,12 @@ def measure_sensitivity(
     """
     options, means = options or QuantizeOptions(), means or Means()
     file = model if isinstance(model, ModelFile) else ModelFile(model)
-    question = question_of(file, samples, options)
+    more = {} if judged is None else {"validation": judged.validation, "metric": judged.name}
+    question = question_of(file, samples, options, **more)
     with measured(file, samples, options, means, question) as found:
         whole = found.predictor.point(())
+        rows = unit_rows(found.bench, found.predictor, found.noise)
+        metric = None if judged is None else _judge(found, judged, rows, means.progress)
         return {
             "schema": SCHEMA,
             **question,
@@ -126,8 +154,33 @@ def measure_sensitivity(
             "predicted_sqnr_db": decibels(whole.noise),
             "predicted_cost": whole.cost,
             "predicted_float_cost": found.predictor.point(found.predictor.units).cost,
-            "units": unit_rows(found.bench, found.predictor, found.noise),
+            "metric": metric,
+            "units": rows,
         }
+
+
+def _judge(
+    found: Measurements, judged: Judged, rows: list[dict[str, Any]], progress: Progress | None
+) -> float:
+    """Score the first units in both directions, into their rows; returns the score of all INT8."""
+    bench, units = found.bench, found.predictor.units
+
+    def value(name: str, make: Callable[[], ir.Model]) -> float:
+        def measure() -> float:
+            return judged.score(save(make(), found.folder / "judged.onnx"))
+
+        return float(found.notebook.recall(f"metric {name}", measure))
+
+    whole = value("of all", bench.quantized)
+    chosen = rows[: judged.units]
+    for index, row in enumerate(chosen):
+        unit = units[row["unit"]]
+        atoms = atoms_of(unit, bench)
+        row["metric_alone"] = value(f"with {unit.name}", partial(bench.rounded, atoms))
+        row["metric_without"] = value(f"without {unit.name}", partial(bench.quantized, [unit]))
+        if progress:
+            progress("metric", index + 1, len(chosen))
+    return whole
 
 
 def _cost_model(bench: Workbench, means: Means, notebook: Notebook, folder: Path) -> CostModel:

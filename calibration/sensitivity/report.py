@@ -16,11 +16,12 @@ JSON = dict[str, Any]
 
 
 def unit_rows(bench: Workbench, predictor: Predictor, noise: Mapping[str, float]) -> list[JSON]:
-    """Every unit with what its INT8 alone does, worst for its price first.
+    """Every unit with what its INT8 does, worst for its price first.
 
     ``sqnr_db`` is of the outputs with only this unit in INT8, apart for its weights and for the
-    tensors that it reads and makes; ``cost`` is what it would take to give it back; both from one
-    rounding at a time, added up.
+    tensors that it reads and makes. ``gain_db`` is what the SQNR of everything in INT8 gains when
+    this unit alone is given back, ``cost`` what that takes. All are sums of roundings measured one
+    at a time.
     """
     whole = predictor.point(())
     rows = []
@@ -39,7 +40,7 @@ def unit_rows(bench: Workbench, predictor: Predictor, noise: Mapping[str, float]
                 "weights_db": _finite(decibels(weights)),
                 "activations_db": _finite(decibels(tensors)),
                 "noise_share": weights + tensors,
-                "noise_removed": whole.noise - after.noise,
+                "gain_db": _finite(decibels(after.noise) - decibels(whole.noise)),
                 "cost": price,
             }
         )

@@ -168,6 +168,10 @@ def test_sensitivity_prints_the_culprit_first(
     assert run([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["units"][0]["unit"] == "c3"
+    with_metric = [*command, "--validate", "validation", "--metric", "budget_metric:closeness"]
+    assert run([*with_metric, "--judged", "1"]) == 0
+    assert "metric with everything in INT8" in capsys.readouterr().out
+    assert run([*command, "--metric", "budget_metric:closeness"]) == 2
     made = {path.name for path in place.iterdir()} - {"__pycache__"}
     assert made == {"m.onnx", "set", "validation", "budget_metric.py"}, "nothing is written"
 

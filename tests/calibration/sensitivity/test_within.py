@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from calibration.options import QuantizeOptions
-from calibration.sensitivity.measuring import Means, measure_sensitivity
+from calibration.sensitivity.measuring import Judged, Means, measure_sensitivity
 from calibration.sensitivity.within import BudgetPlan, BudgetResult, quantize_within
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
@@ -264,6 +264,25 @@ def test_the_table_names_the_culprit_first(file: ModelFile) -> None:
     assert first["cost"] > 0
     assert found["cost_unit"] == "ms"
     assert found["predicted_float_cost"] == pytest.approx(14)
+
+
+def test_the_worst_units_are_judged_in_both_directions(file: ModelFile, tmp_path: Path) -> None:
+    options = QuantizeOptions("tensorrt", scales="minmax")
+    score = planted.Sqnr(file)
+    judged = Judged(lambda path: score(path)["sqnr_db"].value, "sqnr", score.samples.sha256, 2)
+    samples, state = nets.samples(file.proto, 6), tmp_path / "state.json"
+    found = measure_sensitivity(file, samples, options, Means(state=state), judged=judged)
+    culprit, other = found["units"][:2]
+    assert culprit["unit"] == "c3"
+    # with it in INT8 and nothing else it is as bad as all of INT8; without it all is well
+    assert culprit["metric_alone"] == pytest.approx(found["metric"], abs=2)
+    assert culprit["metric_without"] > found["metric"] + 10
+    assert other["metric_alone"] > found["metric"] + 10
+    assert other["metric_without"] == pytest.approx(found["metric"], abs=2)
+    assert all("metric_alone" not in row for row in found["units"][2:])
+    asked = score.asked
+    assert measure_sensitivity(file, samples, options, Means(state=state), judged=judged) == found
+    assert score.asked == asked
 
 
 def test_a_loud_weight_shows_under_weights(tmp_path: Path) -> None:
