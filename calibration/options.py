@@ -47,7 +47,8 @@ class QuantizeOptions:
             ``auto`` where the layer's output gains by it.
         rounding: of weights: ``nearest``, or ``adaround``, learned layer by layer.
         correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
-            where that brings the output nearer.
+            where that brings the output nearer; None does it where there are samples and running
+            a few of them is affordable.
         weights: ``int8``, or ``int4``: then activations stay float, and the file has opset 21.
         block: inputs of an int4 weight that share a scale; 0 for one scale an output channel.
         rest: type of everything that is not quantized: ``fp32`` or ``fp16``.
@@ -65,7 +66,7 @@ class QuantizeOptions:
     scales: str = "auto"
     split: str = "none"
     rounding: str = "nearest"
-    correct_bias: bool = False
+    correct_bias: bool | None = None
     weights: str = "int8"
     block: int = 0
     rest: str = "fp32"

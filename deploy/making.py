@@ -109,6 +109,10 @@ def quantize(place: Workplace) -> list[JSON]:
                 policy=policy,
                 scales=part.scales,
                 split=part.split,
+                rounding=part.rounding,
+                correct_bias=part.correct_bias,
+                weights=part.weights,
+                block=part.block,
                 rest=part.rest if policy != "onnxruntime" else "fp32",  # its kernels have no FP16
                 keep_float=tuple(part.keep_float),
                 i_know=i_know,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.console import Output
@@ -34,7 +34,7 @@ def _tell_done(out: Output, path: str, report: Report) -> None:
     done = ", ".join(f"{counts.get(op, 0)} of {total[op]} {op}" for op in total)
     share = f" ({work['quantized'] / work['total']:.1%} of the work)" if work["total"] else ""
     size = report["size_bytes"] / 1e6
-    out.say(f"{path} ({size:.1f} MB): {done} in INT8{share}")
+    out.say(f"{path} ({size:.1f} MB): {done} in {report['weights'].upper()}{share}")
     out.say(
         f"policy {report['policy']}, scales {report['scales']} from {report['samples']['count']} "
         f"samples, {report['activations']['tensors']} activations with "
@@ -80,13 +80,25 @@ def _tell_splits(out: Output, report: Report) -> None:
 
 
 def _tell_corrections(out: Output, report: Report) -> None:
-    layers = report.get("corrected_nodes", [])
+    _tell_gain(out, "weights", "rounded by learning", report.get("rounded_nodes", []))
+    _tell_gain(out, "biases", "corrected", report.get("corrected_nodes", []))
+    outputs = report.get("bias_correction", {})
+    if outputs and not any(layer["kept"] for layer in report["corrected_nodes"]):
+        before, after = outputs["sqnr_before_db"], outputs["sqnr_after_db"]
+        out.say(f"  the outputs would have gone from {before:.1f} to {after:.1f} dB")
+    if report.get("not_blocked"):
+        reasons = Counter(item["reason"] for item in report["not_blocked"])
+        rows = [(str(count), reason) for reason, count in reasons.items()]
+        out.table("One scale a channel in spite of --block", ["weights", "reason"], rows)
+
+
+def _tell_gain(out: Output, what: str, done: str, layers: Sequence[Report]) -> None:
     if not layers:
         return
     kept = [layer for layer in layers if layer["kept"]]
     gain = sum(layer["sqnr_after_db"] - layer["sqnr_before_db"] for layer in kept)
     mean = f", {gain / len(kept):+.1f} dB each on average" if kept else ""
-    out.say(f"biases of {len(kept)} of {len(layers)} layers corrected{mean}")
+    out.say(f"{what} of {len(kept)} of {len(layers)} layers {done}{mean}")
 
 
 def _tell_layers(out: Output, report: Report) -> None:

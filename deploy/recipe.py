@@ -76,6 +76,9 @@ class QuantizationPart(_Part):
     Attributes:
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
+        rounding: of weights: ``nearest`` or ``adaround``.
+        correct_bias: as ``quantize --correct-bias``; None where it is affordable.
+        weights: ``int8``, or ``int4`` with ``block`` inputs to a scale (0: one scale a channel).
         keep_float: node names, or prefixes of them, that stay in float.
         budget: what every file has to keep on the validation set, as ``quantize --budget``.
         metric: what ``metric`` means in it; None for that of ``verify``.
@@ -84,6 +87,10 @@ class QuantizationPart(_Part):
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
     scales: str = "auto"
     split: str = "none"
+    rounding: str = "nearest"
+    correct_bias: bool | None = None
+    weights: str = "int8"
+    block: int = 0
     rest: Literal["fp32", "fp16"] = "fp32"
     keep_float: list[str] = Field(default_factory=list)
     budget: str | None = None

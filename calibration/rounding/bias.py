@@ -191,13 +191,18 @@ class _Bench:
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
     def output_sqnr(self) -> float:
-        """Of the network's outputs in dB, mean over outputs and samples: all count alike."""
+        """Of the network's outputs in dB, mean over outputs and samples: all count alike.
+
+        0 where no output comes from numbers of both networks.
+        """
         probe, outputs = self._both()
-        for value in self._real.graph.outputs:
-            name = _telling(value).name or ""
-            if is_float(value) and name in outputs:
-                probe.sum_of_squares(probe.values[name])
-                probe.sum_of_squares(probe.values[name], outputs[name])
+        names = [_telling(value).name or "" for value in self._real.graph.outputs]
+        compared = [name for name in dict.fromkeys(names) if name in outputs]
+        if not compared:
+            return 0.0
+        for name in compared:
+            probe.sum_of_squares(probe.values[name])
+            probe.sum_of_squares(probe.values[name], outputs[name])
         rows = np.array(list(self._arrays(probe, self._judge, "outputs")), np.float64)
         energy, noise = np.maximum(rows[:, 0::2], _TINY), np.maximum(rows[:, 1::2], _TINY)
         return float(np.mean(10 * np.log10(energy / noise)))
@@ -215,10 +220,13 @@ class _Bench:
 
 
 def _telling(value: ir.Value) -> ir.Value:
-    """What is compared of an output: the logits of a Softmax, which itself saturates."""
-    maker = value.producer()
-    source = maker.inputs[0] if maker is not None and maker.op_type == "Softmax" else None
-    return value if source is None else source
+    """What is compared of an output: the numbers behind labels, the logits before a Softmax."""
+    while (maker := value.producer()) is not None:
+        source = maker.inputs[0] if maker.inputs else None
+        if source is None or (is_float(value) and maker.op_type != "Softmax"):
+            break
+        value = source
+    return value
 
 
 def _taken_off(probe: Probe, outputs: Mapping[str, ir.Value], sites: list[Site]) -> list[ir.Value]:

@@ -143,6 +143,7 @@ def learn_roundings(
     scales: Mapping[ir.Value, Scale],
     grids: WeightGrids,
     *,
+    real: ir.Model | None = None,
     plan: LearningPlan | None = None,
     max_samples: int | None = None,
 ) -> Learning:
@@ -150,6 +151,7 @@ def learn_roundings(
 
     Args:
         model: prepared and as ``placement`` describes it; it is not changed.
+        real: the float network to come near to, where biases of ``model`` were shifted since.
         max_samples: by default what a probe may cost.
 
     Raises:
@@ -170,7 +172,9 @@ def learn_roundings(
     for run in _runs(layers, depths(model.graph)):
         current = replace(grids, rounded=rounded)
         learn, judge = (
-            _Positions(job, model, named, current, run, part, count, plan.seed).rows()
+            _Positions(
+                job, (real or model, model), named, current, run, part, count, plan.seed
+            ).rows()
             for part, count in zip(shares, (ROWS, ROWS // 4), strict=True)
         )
         for layer in run:
@@ -233,7 +237,7 @@ class _Positions:
     def __init__(
         self,
         job: Job,
-        model: ir.Model,
+        models: tuple[ir.Model, ir.Model],
         scales: Mapping[str, Scale],
         grids: WeightGrids,
         layers: list[_Layer],
@@ -243,7 +247,8 @@ class _Positions:
     ) -> None:
         self._job, self._layers, self._part, self._count = job, layers, part, count
         self._random = np.random.default_rng(seed)
-        self._probe = Probe(model)
+        real, model = models
+        self._probe = Probe(real)
         self._outputs = join(self._probe, quantized_copy(job, model, scales, grids))
 
     def rows(self) -> dict[str, Rows]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from calibration.samples.base import Array, Samples, hash_samples
 
+_TINY = 1e-30
+
 HELD_BACK = 4
 """One sample in so many is held back."""
 
@@ -49,7 +51,6 @@ def learn_and_judge(samples: Samples, count: int) -> tuple[Subset, Subset]:
 
 
 def decibels(energy: float, noise: float) -> float:
-    """SQNR; NaN of a silent output, infinity without noise."""
-    if energy == 0.0:
-        return math.nan
-    return math.inf if noise == 0.0 else 10.0 * math.log10(energy / noise)
+    """SQNR, within ±200 dB: a report has no word for infinity."""
+    ratio = max(energy, _TINY) / max(noise, _TINY)
+    return min(max(10.0 * math.log10(ratio), -200.0), 200.0)

@@ -119,6 +119,22 @@ def test_a_whole_network_comes_nearer(tmp_path: Path, policy: str, split: str) -
     assert sqnr[True] > sqnr[False] + 3
 
 
+def test_a_network_that_gives_labels_is_judged_by_what_they_are_chosen_by(tmp_path: Path) -> None:
+    proto = nets.chain()
+    (scores,) = [output.name for output in proto.graph.output]
+    proto.graph.node.append(onnx.helper.make_node("ArgMax", [scores], ["most"], "argmax", axis=1))
+    proto.graph.node.append(
+        onnx.helper.make_node("Cast", ["most"], ["labels"], "cast", to=onnx.TensorProto.UINT8)
+    )
+    proto.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("labels", onnx.TensorProto.UINT8, None)
+    )
+    file = nets.saved(proto, tmp_path / "m.onnx")
+    report = quantize(file, bright(proto), tmp_path / "q.onnx", QuantizeOptions()).report
+    corrected = report["bias_correction"]
+    assert corrected["output_sqnr_db"]["before"] > 0
+
+
 def test_a_split_layer_is_corrected_once_through_its_fine_half(tmp_path: Path) -> None:
     proto = nets.chain()
     file = nets.saved(proto, tmp_path / "m.onnx")
