@@ -46,6 +46,7 @@ def verify(
     threads: int | None = None,
     i_know: Iterable[str] = (),
     board: Board | None = None,
+    board_runtime: str | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare ``candidate`` with ``reference`` on ``samples``.
@@ -60,6 +61,7 @@ def verify(
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
         board: where the candidate runs; built there if it has TensorRT. None for this machine.
+        board_runtime: ``tensorrt`` or ``onnxruntime``; None for TensorRT where the board has it.
         i_know: ``overlap`` to judge by samples that a file was calibrated on; noted in the result.
         progress: called with ``samples`` and ``layers`` as phases.
 
@@ -78,7 +80,7 @@ def verify(
     run = Gathering(spec, metric)
     with (
         open_session(reference, threads=threads) as reference_session,
-        _candidate(candidate, opened, board, threads, progress) as candidate_session,
+        _candidate(candidate, opened, board, board_runtime, threads, progress) as candidate_session,
     ):
         _feed(run, opened, reference_session, candidate_session, progress)
         where = _where(candidate_session)
@@ -124,6 +126,7 @@ def _candidate(
     path: Path,
     samples: Samples,
     board: Board | None,
+    runtime: str | None,
     threads: int | None,
     progress: Progress | None,
 ) -> Iterator[Session]:
@@ -137,7 +140,7 @@ def _candidate(
             f"{path} is an engine; a board builds its own",
             fix="Give the model file (.onnx) that it was built from",
         )
-    remote = SamplesOnBoard(board, path, samples, progress=progress)
+    remote = SamplesOnBoard(board, path, samples, runtime=runtime, progress=progress)
     try:
         yield remote
     finally:

@@ -60,6 +60,10 @@ def command(
         str | None,
         typer.Option(help="ssh://user@host[:port]: the candidate is built and run there."),
     ] = None,
+    board_runtime: Annotated[
+        str | None,
+        typer.Option(help="tensorrt or onnxruntime; else TensorRT where the board has it."),
+    ] = None,
     board_python: Annotated[
         str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
     ] = "python3",
@@ -117,6 +121,7 @@ def command(
             threads=threads,
             i_know=i_know or (),
             board=None if board is None else one_board(board, access),
+            board_runtime=board_runtime,
             progress=progress,
         )
     _show(out, comparison)

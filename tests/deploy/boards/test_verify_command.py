@@ -26,33 +26,22 @@ def named(board: Board) -> Named:
     return Named("desk", board.address, board.access())
 
 
-def _onnxruntime_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The board's interpreter is ours, which may have TensorRT-RTX but no device to run it on."""
-    monkeypatch.setattr("deploy.boards.jobs.ENGINE_RUNTIMES", ())
-
-
 @pytest.mark.oracle
-def test_the_board_gives_what_this_machine_gives(
-    named: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _onnxruntime_only(monkeypatch)
+def test_the_board_gives_what_this_machine_gives(named: Named, tmp_path: Path) -> None:
     reference = models.save(models.conv(), tmp_path / "fp32.onnx")
     candidate = models.save(models.quantized_conv(), tmp_path / "int8.onnx")
     samples = InMemorySamples(FEEDS)
     here = verify(reference, candidate, samples)
-    there = verify(reference, candidate, samples, board=named)
+    there = verify(reference, candidate, samples, board=named, board_runtime="onnxruntime")
     assert here.outputs == there.outputs
     assert len(there.samples) == 5
     assert any("the candidate ran on desk" in note for note in there.notes)
     assert any("onnxruntime" in note for note in there.notes)
 
 
-def test_samples_travel_in_batches_and_keep_their_order(
-    named: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _onnxruntime_only(monkeypatch)
+def test_samples_travel_in_batches_and_keep_their_order(named: Named, tmp_path: Path) -> None:
     model = models.save(models.conv(), tmp_path / "m.onnx")
-    session = SamplesOnBoard(named, model, InMemorySamples(FEEDS), batch=2)
+    session = SamplesOnBoard(named, model, InMemorySamples(FEEDS), runtime="onnxruntime", batch=2)
     found = [session.run(feeds)["y"] for feeds in FEEDS]
     session.close()
     from runtimes.ort import cpu
@@ -65,10 +54,8 @@ def test_samples_travel_in_batches_and_keep_their_order(
 def test_the_command_compares_a_file_with_itself_on_the_board(
     board: Board,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _onnxruntime_only(monkeypatch)
     model = models.save(models.conv(), tmp_path / "m.onnx")
     np.savez(tmp_path / "sample.npz", **FEEDS[0])
     inventory = tmp_path / "boards.yaml"
@@ -81,7 +68,8 @@ def test_the_command_compares_a_file_with_itself_on_the_board(
     }
     inventory.write_text(json.dumps({"boards": {"desk": entry}}))
     arguments = ["verify", str(model), "--samples", str(tmp_path / "sample.npz"), "--json"]
-    assert cli.run([*arguments, "--board", str(inventory)]) == 0
+    there = ["--board", str(inventory), "--board-runtime", "onnxruntime"]
+    assert cli.run([*arguments, *there]) == 0
     result = json.loads(capsys.readouterr().out)
     assert any("ran on desk" in note for note in result["notes"])
     assert cli.run(arguments) == 2
