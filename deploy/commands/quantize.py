@@ -233,12 +233,7 @@ def command(
 
         edgeport quantize m0.onnx --samples DIR --rest fp16 --keep-float occ_head -o m0.int8.onnx
 
-        edgeport quantize m.onnx --samples DIR --weights int4 --block 32 --rounding adaround -o m.q
-
-    Where it is affordable, biases are shifted by what rounding does to the mean of each layer's
-    output, and kept if held-back samples agree. --rounding adaround learns whether to round each
-    weight up or down, half a minute for a million weights on one core. --weights int4 quantizes
-    weights only: no runtime here has a convolution with int4 weights and int8 activations.
+        edgeport quantize m0.onnx --samples DIR --weights int4 --block 32 -o m0.int4.onnx
 
     The samples are looked at before anything is run: too few, duplicates, noise, another range,
     layout or colour order than the model's. Errors refuse the set unless --i-know names them.

@@ -2,8 +2,8 @@
 
 TensorRT-RTX 1.7 builds INT4 weights of convolutions and matrix products with float activations, and
 refuses a convolution that has INT4 weights and INT8 activations. ONNX Runtime has a kernel for
-blocked INT4 weights of a MatMul (MatMulNBits, behind float activations) and turns all others into
-float when it loads the file. So no Q/DQ stand on activations here, whichever runtime is meant, and
+INT4 weights of a MatMul (MatMulNBits, behind float activations) and unpacks all others into float
+in every run. So no Q/DQ stand on activations here, whichever runtime is meant, and
 every weighted node can take part: there is no integer kernel that would have to exist.
 """
 
