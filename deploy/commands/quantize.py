@@ -241,17 +241,15 @@ def command(
     --report q.html writes one page: the range of every activation and weight, what was split, what
     stayed float and why, and each layer's error beside that of a naive quantization.
 
-    --budget searches for the fastest mixture of INT8 and float that holds on the samples of
-    --validate, prints the nodes that stay in float with the loss and the time of each, and writes
-    what it found to OUTPUT.budget.json: the curve of accuracy against speed. Exit code 1, and no
-    model, if nothing holds. Ctrl-C and the same command again goes on where it stopped:
+    --budget searches for the fastest mixture of INT8 and float that holds on --validate, and
+    writes what it found, the curve of accuracy against speed, to OUTPUT.budget.json. Exit code 1,
+    and no model, if nothing holds. After Ctrl-C the same command goes on where it stopped:
 
         edgeport quantize m.onnx --samples calibration/ --validate validation/ \
           --policy onnxruntime --budget "metric>=0.97" --metric mine:iou -o m.int8.onnx
 
-    Known limits: weighted nodes inside If, Loop or Scan stay in float; ONNX Runtime's int8
-    kernels saturate on x86 CPUs without VNNI. Ranges are only as good as the samples: verify the
-    result with edgeport verify.
+    Known limits: weighted nodes inside If, Loop or Scan stay in float; int4 quantizes weights only;
+    ONNX Runtime's int8 kernels saturate on x86 CPUs without VNNI.
     """
     from calibration import QuantizeOptions
     from deploy.budgeting import SearchOptions
