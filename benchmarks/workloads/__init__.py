@@ -11,6 +11,7 @@ line or a sentence with another one, and is drawn from its seed alone.
 
 from __future__ import annotations
 
-from benchmarks.workloads.catalogue import SETS, WORKLOADS, Workload, load_workload
+from benchmarks.workloads.catalogue import WORKLOADS, Workload, load_workload
+from benchmarks.workloads.sources import SETS
 
 __all__ = ["SETS", "WORKLOADS", "Workload", "load_workload"]

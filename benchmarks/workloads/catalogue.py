@@ -59,7 +59,7 @@ WORKLOADS = {
         "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
         "x",
         (1, 3, 48, 320),
-        {"calibration": 64, "validation": 96, "heldout": 192},
+        {"calibration": 64, "validation": 192, "heldout": 192},
         "line_equality",
         text_line,
     ),

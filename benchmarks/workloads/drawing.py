@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from benchmarks.workloads.sources import FONTS, Sources
@@ -63,15 +65,17 @@ def seen(image: Image.Image, random: np.random.Generator) -> Image.Image:
         image = enhance(image).enhance(float(random.uniform(0.75, 1.2)))
     if random.random() < 0.4:
         image = image.filter(ImageFilter.GaussianBlur(float(random.uniform(0.2, 0.9))))
-    noisy = np.asarray(image, np.float32)
-    noisy = noisy + random.normal(0, random.uniform(0, 5), noisy.shape)
+    clean = np.asarray(image, np.float32)
+    noisy = clean + random.normal(0, random.uniform(0, 5), clean.shape)
     image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(random.integers(60, 96)))
     return Image.open(stream).convert("RGB")
 
 
-def network_input(image: Image.Image, mean: Colour | tuple[float, ...], std: tuple[float, ...]):  # type: ignore[no-untyped-def]
+def network_input(
+    image: Image.Image, mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
     """float32 ``[1, 3, H, W]`` in BGR, as these networks were trained, normalised."""
     bgr = np.asarray(image, np.float32)[..., ::-1] / 255
     scaled = (bgr - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)

@@ -27,7 +27,8 @@ MOST_BOXES, CANDIDATES = 100, 1000
 def mask_iou(reference: Outputs, candidate: Outputs, sample: Outputs) -> float:  # noqa: ARG001
     (a,), (b,) = reference.values(), candidate.values()
     a, b = a > TEXT_PROBABILITY, b > TEXT_PROBABILITY
-    return float((a & b).sum() / max((a | b).sum(), 1))
+    either = (a | b).sum()
+    return float((a & b).sum() / either) if either else 1.0
 
 
 def line_equality(reference: Outputs, candidate: Outputs, sample: Outputs) -> float:  # noqa: ARG001
