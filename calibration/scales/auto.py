@@ -47,9 +47,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-PROPOSERS = ("minmax", "percentile", "mse", "kl-r", "entropy")
+PROPOSERS = ("minmax", "percentile", "mse", "kl-r")
+EXPECTED = 3
+"""Distinct proposals of a tensor, for what measuring it may cost."""
+
 FOR_INPUTS = ("minmax", "percentile", "mse")
 UNMEASURED = "mse"
+QUICK = ("minmax", "mse")
+"""How far these two are apart says how much there is to decide."""
+
 SAME_RANGE = 0.05
 _SILENT = 1e-20
 """Energy of a result that is as good as zero on a sample."""
@@ -91,37 +97,35 @@ def choose_by_output(
         max_samples: by default what is affordable, and then tensors may be left out as well.
     """
     inputs = derived_from_inputs_only(model.graph)
-    proposals = [
-        _proposals(
-            statistics.of(value.name or "" for value in group),
-            FOR_INPUTS if inputs.intersection(group) else PROPOSERS,
-            policy,
-            half=half,
-        )
-        for group in groups
-    ]
     witnesses = [_witnesses(group, placement) for group in groups]
-    open_ = [i for i, options in enumerate(proposals) if len(options) > 1]
+    seen = [statistics.of(value.name or "" for value in group) for group in groups]
+    proposals = [_proposals(one, QUICK, policy, half=half) for one in seen]
     sizes = Sizes(statistics)
-    costs = [sum(map(sizes.cost, witnesses[i])) * len(proposals[i]) for i in open_]
-    urgency = [spread({n: s.scale for n, s in proposals[i].items()}) for i in open_]
-    taken, count = affordable(model.graph, sizes, costs, urgency, len(samples))
-    measured = open_ if max_samples else [open_[i] for i in taken]
+    measured, count = affordable(
+        model.graph,
+        sizes,
+        costs=[EXPECTED * sum(map(sizes.cost, of)) for of in witnesses],
+        urgency=[spread({n: s.scale for n, s in options.items()}) for options in proposals],
+        samples=len(samples),
+    )
+    if max_samples:
+        measured, count = list(range(len(groups))), max_samples
+    for index in measured:
+        names = FOR_INPUTS if inputs.intersection(groups[index]) else PROPOSERS
+        proposals[index] = _proposals(seen[index], names, policy, half=half)
+    measured = [index for index in measured if len(proposals[index]) > 1]
     probe = Probe(model)
     for index in reversed(measured):
         for witness in witnesses[index]:
             _measure(probe, witness, proposals[index])
     noise: dict[int, dict[str, float]] = {}
     if measured:
-        rows = probe.run(
-            samples, spec, what="scales", max_samples=max_samples or count, progress=progress
-        )
+        rows = probe.run(samples, spec, what="scales", max_samples=count, progress=progress)
         columns = iter(rows.mean(axis=0))
         for index in reversed(measured):
             passed_on = _passed_on(columns, proposals[index], witnesses[index])
-            seen = statistics.of(value.name or "" for value in groups[index])
             noise[index] = {
-                name: share * expected_error(seen, proposals[index][name]) / len(samples)
+                name: share * expected_error(seen[index], proposals[index][name]) / len(samples)
                 for name, share in passed_on.items()
             }
     return [_best(options, noise.get(i, {})) for i, options in enumerate(proposals)]

@@ -163,8 +163,9 @@ class MeanSquaredError:
         filled = histogram.counts > 0
         counts, centres = histogram.counts[filled], histogram.centres[filled]
         best_range = full
-        for _ in range(2):
-            for side in ("high", "low"):
+        sides = [side for side in ("high", "low") if getattr(full, side)]
+        for _ in sides:  # twice round where one side's best depends on the other's
+            for side in sides:
                 ranges = [_replaced(best_range, side, getattr(full, side) * s) for s in shrink]
                 errors = [_error(counts, centres, r, form) for r in ranges]
                 best_range = ranges[int(np.argmin(errors))]
