@@ -13,29 +13,19 @@ one sample takes, on the size of the activations.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from calibration.cfws.plan import COARSE, FINE, is_split_sum
-from calibration.graph.queries import (
-    Weighted,
-    constant,
-    depths,
-    element_count,
-    epilogue_of,
-    only_reader,
-)
+from calibration.graph.queries import depths
 from calibration.observing.probe import Probe
 from calibration.qdq.placement import LeftFloat, Placement
-from calibration.qdq.weights import IntegerWeights, Rounded, integer_weights
+from calibration.qdq.weights import Rounded
 from calibration.rounding.adaround import LearningPlan, Rows, learn_rounding
-from calibration.rounding.patches import Product, product_of
-from calibration.rounding.shares import Subset, decibels, learn_and_judge
+from calibration.rounding.positions import Layer, collect, find_layers
+from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.twin import WeightGrids, join, quantized_copy
 from calibration.scales.methods import Scale
 from exporters.errors import UserError
@@ -45,11 +35,11 @@ if TYPE_CHECKING:
 
     from calibration.job import Job
 
-ROWS = 2048
-"""Positions of a layer's output that are learned from, and a quarter of that to judge by."""
-
-SAMPLES = 32
+SAMPLES = 16
 """At most so many are run for every layer."""
+
+FEWEST_ROWS = 32
+"""A classifier behind a global mean has one position a sample: it would learn them by heart."""
 
 MEMORY_BYTES = 1 << 29
 """Of rows and tapped activations of one run; a layer that needs more is a run by itself."""
@@ -80,62 +70,6 @@ class Learning:
     left: tuple[LeftFloat, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One layer to learn: its numbers on the nearest grid, and where its output is compared.
-
-    Attributes:
-        output: before the activation: of the node, or of the sum where it is half of a split.
-    """
-
-    item: Weighted
-    product: Product
-    numbers: IntegerWeights
-    output: ir.Value
-
-    @property
-    def name(self) -> str:
-        return self.item.node.name or ""
-
-    @property
-    def steps(self) -> NDArray[np.float32]:
-        """Of every weight, in its shape."""
-        steps = np.broadcast_to(self.numbers.steps, self.numbers.weight.shape)
-        return np.asarray(steps.reshape(self.item.weight.shape), np.float32)
-
-    @property
-    def real(self) -> NDArray[np.float32]:
-        """The weights on the nearest grid points, in their shape."""
-        return self.numbers.real.reshape(self.item.weight.shape)
-
-    @property
-    def result(self) -> ir.Value:
-        """The output behind the activation that runtimes fuse."""
-        producer = self.output.producer()
-        epilogue = None if producer is None else epilogue_of(producer)
-        return self.output if epilogue is None else epilogue.outputs[0]
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Of the fused activation: Relu or Clip."""
-        epilogue = self.result.producer() if self.result is not self.output else None
-        if epilogue is None:
-            return -np.inf, np.inf
-        if epilogue.op_type == "Relu":
-            return 0.0, np.inf
-        limits = [constant(v) for v in epilogue.inputs[1:3]] + [None, None]
-        low, high = (None if a is None else float(a) for a in limits[:2])
-        return -np.inf if low is None else low, np.inf if high is None else high
-
-    @property
-    def cost_bytes(self) -> int:
-        """Of the rows, and of the activations that one sample hands out."""
-        weight = self.item.weight
-        rows = weight.size // max(self.product.outputs, 1) * self.product.groups
-        tapped = sum(element_count(v) or 0 for v in (self.item.data, self.output, self.output))
-        return 4 * (rows * (ROWS + ROWS // 4) + tapped)
-
-
 def learn_roundings(
     job: Job,
     model: ir.Model,
@@ -163,21 +97,24 @@ def learn_roundings(
             fix="Give the samples themselves, or choose --rounding nearest",
         )
     plan = plan or LearningPlan()
-    layers, left = _layers(job, placement, scales, grids)
+    layers, left = find_layers(job, placement, scales, grids)
     named = {value.name or "": scale for value, scale in scales.items()}
-    shares = learn_and_judge(job.samples, max_samples or min(Probe(model).affordable, SAMPLES))
+    parts = learn_and_judge(job.samples, max_samples or min(Probe(model).affordable, SAMPLES))
+    random = np.random.default_rng(plan.seed)
     rounded: dict[str, Rounded] = dict(grids.rounded)
     done: list[RoundedLayer] = []
     told = _Told(job, len(layers), plan)
     for run in _runs(layers, depths(model.graph)):
+        probe = Probe(real or model)
         current = replace(grids, rounded=rounded)
-        learn, judge = (
-            _Positions(
-                job, (real or model, model), named, current, run, part, count, plan.seed
-            ).rows()
-            for part, count in zip(shares, (ROWS, ROWS // 4), strict=True)
-        )
+        outputs = join(probe, quantized_copy(job, model, named, current))
+        learn, judge = collect(job, probe, outputs, run, parts, random)
         for layer in run:
+            count = len(learn[layer.name].inputs)
+            if count < FEWEST_ROWS:
+                reason = f"{count} output positions are too few to learn from: give more samples"
+                left.append(LeftFloat(layer.name, layer.item.node.op_type, reason))
+                continue
             entry, found = _learned(layer, learn[layer.name], judge[layer.name], grids, plan, told)
             done.append(entry)
             if entry.kept:
@@ -185,41 +122,9 @@ def learn_roundings(
     return Learning(rounded, tuple(done), tuple(left))
 
 
-def _layers(
-    job: Job, placement: Placement, scales: Mapping[ir.Value, Scale], grids: WeightGrids
-) -> tuple[list[_Layer], list[LeftFloat]]:
-    readers = Counter(item.weight_name for item in placement.weighted)
-    layers: list[_Layer] = []
-    left: list[LeftFloat] = []
-    for item in placement.weighted:
-        node = item.node
-        product = product_of(item)
-        total = only_reader(node.outputs[0])
-        split = total if total is not None and is_split_sum(total) else None
-        reason = product if isinstance(product, str) else ""
-        if readers[item.weight_name] > 1:
-            reason = "other nodes read the same weight"
-        elif split is not None and (node.name or "").endswith(COARSE):
-            reason = "the coarse half of a split is integer by construction"
-        if reason or isinstance(product, str):
-            left.append(LeftFloat(node.name or "", node.op_type, reason))
-            continue
-        numbers = integer_weights(
-            item,
-            scales[item.data].scale if job.policy.integer_bias else None,
-            half=job.half,
-            form=grids.form,
-            fixed_scale=grids.scales.get(item.weight_name),
-        )
-        fine = split is not None and (node.name or "").endswith(FINE)
-        output = split.outputs[0] if split is not None and fine else node.outputs[0]
-        layers.append(_Layer(item, product, numbers, output))
-    return layers, left
-
-
-def _runs(layers: list[_Layer], depth: Mapping[ir.Node, int]) -> list[list[_Layer]]:
+def _runs(layers: list[Layer], depth: Mapping[ir.Node, int]) -> list[list[Layer]]:
     """Layers of one depth, as many as fit into `MEMORY_BYTES`; the shallow ones first."""
-    runs: list[list[_Layer]] = []
+    runs: list[list[Layer]] = []
     room = 0
     for layer in sorted(layers, key=lambda layer: depth[layer.item.node]):
         deeper = runs and depth[layer.item.node] > depth[runs[-1][0].item.node]
@@ -231,71 +136,8 @@ def _runs(layers: list[_Layer], depth: Mapping[ir.Node, int]) -> list[list[_Laye
     return runs
 
 
-class _Positions:
-    """Rows of some layers at random positions of their outputs, from one pass over ``part``."""
-
-    def __init__(
-        self,
-        job: Job,
-        models: tuple[ir.Model, ir.Model],
-        scales: Mapping[str, Scale],
-        grids: WeightGrids,
-        layers: list[_Layer],
-        part: Subset,
-        count: int,
-        seed: int,
-    ) -> None:
-        self._job, self._layers, self._part, self._count = job, layers, part, count
-        self._random = np.random.default_rng(seed)
-        real, model = models
-        self._probe = Probe(real)
-        self._outputs = join(self._probe, quantized_copy(job, model, scales, grids))
-
-    def rows(self) -> dict[str, Rows]:
-        """By layer."""
-        probe = self._probe
-        for layer in reversed(self._layers):
-            for value in self._tapped(layer):
-                probe.output(value)
-        found: dict[str, list[Rows]] = {layer.name: [] for layer in self._layers}
-        for row in probe.arrays(
-            self._part, self._job.file.spec, what="layer inputs", max_samples=len(self._part)
-        ):
-            arrays = iter(row)
-            for layer in reversed(self._layers):
-                found[layer.name].append(self._picked(layer, [next(arrays) for _ in range(3)]))
-        return {name: _joined(parts) for name, parts in found.items()}
-
-    def _tapped(self, layer: _Layer) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """The layer's blurred input, its true result, and its blurred output."""
-        twin = self._outputs[layer.item.node.outputs[0].name or ""].producer()
-        assert twin is not None  # an output of a node
-        source = twin.inputs[0]
-        assert source is not None  # a weighted node reads something
-        blurred = self._outputs[layer.output.name or ""]
-        return source, self._probe.values[layer.result.name], blurred
-
-    def _picked(self, layer: _Layer, arrays: list[NDArray[Any]]) -> Rows:
-        x, result, blurred = arrays
-        product = layer.product
-        count = product.count(result.shape)
-        share = -(-self._count // len(self._part))
-        positions = self._random.permutation(count)[: min(share, count)]
-        inputs = product.rows(x, result.shape, positions)
-        nearest = product.matrix(layer.real)
-        # the bias, its rounding, the other half of a split: all that the weights do not make
-        offset = product.chosen(blurred, positions) - np.einsum("ngk,gok->ngo", inputs, nearest)
-        return Rows(inputs, offset, product.chosen(result, positions))
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    inputs = np.concatenate([part.inputs for part in parts])
-    offset = np.concatenate([part.offset for part in parts])
-    return Rows(inputs, offset, np.concatenate([part.target for part in parts]))
-
-
 def _learned(
-    layer: _Layer,
+    layer: Layer,
     learn: Rows,
     judge: Rows,
     grids: WeightGrids,

@@ -29,6 +29,10 @@ class Subset:
     def sha256(self) -> str:
         return hash_samples(self)
 
+    def joined(self, other: Subset) -> Subset:
+        """Samples of either, in the order of the whole."""
+        return Subset(self.whole, sorted({*self.indices, *other.indices}))
+
     def __len__(self) -> int:
         return len(self.indices)
 

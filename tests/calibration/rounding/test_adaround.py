@@ -87,13 +87,16 @@ def test_a_whole_network_comes_nearer(tmp_path: Path, policy: str, split: str) -
         sqnr[rounding] = np.mean(
             [nets.sqnr_db(nets.run(proto, s)[0], nets.run(result.model, s)[0]) for s in other]
         )
-    assert sqnr["adaround"] > sqnr["nearest"] + 0.3
+    # a split layer's weights have about 16 bits: there is little left to gain
+    assert sqnr["adaround"] > sqnr["nearest"] + (0.3 if split == "none" else -1)
     layers = result.report["rounded_nodes"]
     assert any(layer["kept"] and layer["moved"] for layer in layers)
     for layer in layers:
         assert layer["kept"] == (
             layer["sqnr_after_db"] > layer["sqnr_before_db"]
         ) or not np.isclose(layer["sqnr_after_db"], layer["sqnr_before_db"])
+    few = [n["node"] for n in result.report["nearest_nodes"] if "too few" in n["reason"]]
+    assert few == ["fc"]  # one position a sample
     halves = [n for n in result.report["nearest_nodes"] if n["node"].endswith("/coarse")]
     assert bool(halves) == (split == "cfws")
 
