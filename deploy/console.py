@@ -43,7 +43,7 @@ from rich.text import Text
 ProgressCallback = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; ``total`` is 0 where nobody knows it."""
 
-_PIPE_WIDTH = 160  # columns where stdout is no terminal: wide enough that no table row is cut
+_PIPE_WIDTH = 250  # columns where stdout is no terminal: wide enough that no table row is cut
 _PLAIN_SECONDS = 10.0  # between two plain progress lines of one phase
 
 

@@ -110,7 +110,7 @@ def test_a_conversion_that_changes_the_result_is_refused(
 ) -> None:
     """The canonical form is run beside the file: here one that lost a bias on the way."""
 
-    def careless(proto: onnx.ModelProto, name: str) -> Any:
+    def careless(proto: onnx.ModelProto, *_: object) -> Any:
         copy = onnx.ModelProto()
         copy.CopyFrom(proto)
         next(n for n in copy.graph.node if n.name == "c2").input.pop()
