@@ -40,8 +40,10 @@ RESULTS = Path(__file__).parent / "results" / "flashocc_peers.json"
 
 OURS = {
     "edgeport": (),
-    "edgeport:minmax": ("--scales", "minmax"),
-    "edgeport:mse": ("--scales", "mse"),
+    "edgeport:minmax": ("--scales", "minmax", "--no-correct-bias"),
+    "edgeport:mse": ("--scales", "mse", "--no-correct-bias"),
+    "edgeport:auto": ("--no-correct-bias",),
+    "edgeport:equalize": ("--equalize", "--no-correct-bias"),
 }
 OURS_TENSORRT = {"edgeport:tensorrt": ()}
 PEERS = (
