@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from calibration.diagnosing import diagnosed
+from calibration.equalization.equalizing import equalizing_factors, rescale
+from calibration.equalization.factors import Factors
 from calibration.graph.opsets import INT4_OPSET, RAISED_OPSET
-from calibration.graph.prepare import prepare
+from calibration.graph.prepare import add_change, prepare
 from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions
 from calibration.qdq.placement import FloatRules, Policy
@@ -57,10 +59,25 @@ class Job:
     def prepared(self) -> ir.Model:
         """The model in the form that placement works on, with the opset that its weights need.
 
-        A policy's `finish` takes the floors out again.
+        A policy's `finish` takes the floors out again. Channels are equalized where that is asked
+        for; factors are measured once.
+
+        Raises:
+            UserError: the file cannot be quantized, or there are no samples to equalize with.
         """
+        model = self._canonical()
+        if self.options.equalize:
+            rescale(model, self._factors)
+            add_change(model, f"channels of {len(self._factors)} tensors equalized")
+        return model
+
+    def _canonical(self) -> ir.Model:
         opset = INT4_OPSET if self.form.bits < 8 else RAISED_OPSET
         return prepare(self.file.proto, str(self.file.path), opset=opset, floors=True)
+
+    @cached_property
+    def _factors(self) -> dict[str, Factors]:
+        return equalizing_factors(self, self._canonical())
 
     @property
     def half(self) -> bool:
@@ -88,6 +105,11 @@ class Job:
         seen = self.statistics
         if seen is None:
             return
+        if self.options.equalize:
+            raise UserError(
+                "--equalize makes tensors that these statistics have not seen",
+                fix="Give the samples alone, or leave --equalize out",
+            )
         if seen.model_sha256 != self.file.sha256:
             raise UserError(
                 f"the statistics are of another model ({seen.model_sha256[:12]}) than "

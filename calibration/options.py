@@ -45,6 +45,8 @@ class QuantizeOptions:
             or ``auto``: for every tensor the one that its readers' outputs suffer least from.
         split: weight splitting: ``none``, ``cfws`` for every convolution that can be split, or
             ``auto`` where the layer's output gains by it.
+        equalize: rescale channels of the float network so that those of a tensor have like ranges;
+            it computes the same, and a tensor between two convolutions becomes another one.
         rounding: of weights: ``nearest``, or ``adaround``, learned layer by layer.
         correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
             where that brings the output nearer; None does it where there are samples and running
@@ -65,6 +67,7 @@ class QuantizeOptions:
     policy: str = "tensorrt"
     scales: str = "auto"
     split: str = "none"
+    equalize: bool = False
     rounding: str = "nearest"
     correct_bias: bool | None = None
     weights: str = "int8"
@@ -114,6 +117,7 @@ class QuantizeOptions:
             "policy": self.policy,
             "scales": self.scales,
             "split": self.split,
+            "equalize": self.equalize,
             "rounding": self.rounding,
             "correct_bias": self.correct_bias,
             "weights": self.weights,

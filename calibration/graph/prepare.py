@@ -76,6 +76,11 @@ def changes_of(model: ir.Model) -> list[str]:
     return list(model.meta.get(_CHANGES, []))
 
 
+def add_change(model: ir.Model, words: str) -> None:
+    """Something else was done to a prepared model, which `changes_of` has to tell."""
+    model.meta[_CHANGES] = [*changes_of(model), words]
+
+
 def canonical(proto: onnx.ModelProto) -> ir.Model:
     """``proto`` with constants as initializers, names on all nodes, and shapes; nothing folded."""
     import onnx_ir as ir

@@ -50,6 +50,14 @@ def command(
             rich_help_panel=_METHODS,
         ),
     ] = "none",
+    equalize: Annotated[
+        bool,
+        typer.Option(
+            "--equalize/--no-equalize",
+            help="Bring the channels of each tensor to like ranges first (cross-layer).",
+            rich_help_panel=_METHODS,
+        ),
+    ] = False,
     rounding: Annotated[
         str,
         typer.Option(
@@ -258,6 +266,7 @@ def command(
         policy=policy,
         scales=scales,
         split=split,
+        equalize=equalize,
         rounding=rounding,
         correct_bias=correct_bias,
         weights=weights,
