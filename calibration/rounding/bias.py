@@ -15,7 +15,8 @@ without:
     sum (act(y^) - act(y))²   <   sum (act(y^ + shift) - act(y))²
 
 Nearer layers do not make a nearer network by themselves: errors that cancelled may no longer. So
-the outputs of the whole network are compared too, and unless they gain nothing is changed.
+the outputs of the whole network are compared too, and unless they gain, by more than two standard
+errors of the samples held back, nothing is changed.
 
 Memory holds one number a channel. What cannot carry a shift is left alone, with the reason.
 """
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from calibration.job import Job
 
 _TINY = 1e-30
+_SURE = 2.0  # standard errors
 _REDUCE_AXES_INPUT = 18  # since then ReduceMean takes its axes as an input
 
 
@@ -107,6 +109,14 @@ class Shift:
         return np.asarray(mean * np.maximum(1 - unsure, 0), np.float32)
 
 
+def surely_gains(gains_db: NDArray[np.float64]) -> bool:
+    """Whether the mean gain of these samples is above zero by more than two standard errors."""
+    if len(gains_db) < 2:
+        return bool(gains_db.sum() > 0)
+    error = gains_db.std(ddof=1) / np.sqrt(len(gains_db))
+    return bool(gains_db.mean() > _SURE * error)
+
+
 def correct_biases(
     job: Job,
     model: ir.Model,
@@ -144,13 +154,13 @@ def correct_biases(
         if not layer.kept:
             _put_back(site, old)
     after = bench.output_sqnr()
-    if not after > before:
+    if not surely_gains(after - before):
         for layer, site, old in zip(layers, sites, undo, strict=True):
             if layer.kept:
                 _put_back(site, old)
         layers = [replace(layer, kept=False) for layer in layers]
     _note_biases(placement)
-    return Correction(tuple(layers), tuple(left), before, after)
+    return Correction(tuple(layers), tuple(left), float(before.mean()), float(after.mean()))
 
 
 class _Bench:
@@ -190,8 +200,8 @@ class _Bench:
         errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
-    def output_sqnr(self) -> float:
-        """Of the network's outputs in dB, mean over outputs and samples: all count alike.
+    def output_sqnr(self) -> NDArray[np.float64]:
+        """Of the network's outputs in dB, one number a sample held back: the mean over outputs.
 
         0 where no output comes from numbers of both networks.
         """
@@ -199,13 +209,13 @@ class _Bench:
         names = [_telling(value).name or "" for value in self._real.graph.outputs]
         compared = [name for name in dict.fromkeys(names) if name in outputs]
         if not compared:
-            return 0.0
+            return np.zeros(len(self._judge))
         for name in compared:
             probe.sum_of_squares(probe.values[name])
             probe.sum_of_squares(probe.values[name], outputs[name])
         rows = np.array(list(self._arrays(probe, self._judge, "outputs")), np.float64)
         energy, noise = np.maximum(rows[:, 0::2], _TINY), np.maximum(rows[:, 1::2], _TINY)
-        return float(np.mean(10 * np.log10(energy / noise)))
+        return np.asarray(np.mean(10 * np.log10(energy / noise), axis=1), np.float64)
 
     def _both(self) -> tuple[Probe, dict[str, ir.Value]]:
         probe = Probe(self._real)
