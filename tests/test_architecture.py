@@ -26,6 +26,7 @@ HEAVY = (
     "joblib",
     "dask",
     "distributed",
+    "numba",
 )
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 70
