@@ -45,15 +45,15 @@ class TappedModel:
         Args:
             tensors: names of tensors of the graph.
             prune: give these alone and leave out nodes that they do not need; else give them
-                after the model's own outputs.
+                after the model's own outputs. Inputs alone are given that way too.
         """
         import onnx
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
-        if prune:
-            nodes = [_copy(node) for node in _needed(graph.node, tensors)]
+        nodes = [_copy(node) for node in _needed(graph.node, tensors)]
+        if prune and nodes:  # inputs alone need no node, and ONNX Runtime takes no empty graph
             used = {name for node in nodes for name in _inputs(node)}
             weights = [_copy(tensor) for tensor in graph.initializer if tensor.name in used]
             for field in (graph.node, graph.initializer, graph.output):

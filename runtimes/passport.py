@@ -46,8 +46,12 @@ def read_passport(engine: Path | str) -> Passport:
         raise UserError(f"no engine at {path}", fix="Check the path, or run: edgeport build")
     sidecar = passport_path(path)
     if not sidecar.is_file():
+        from runtimes.tensorrt.foreign import read_foreign
+
         raise UserError(
-            f"{path} has no passport ({sidecar.name}), so nobody knows what it is", fix=_REBUILD
+            f"{path} has no passport ({sidecar.name}): it was built by "
+            f"{read_foreign(path).built_by}, and nobody knows for which GPU and model",
+            fix=_REBUILD,
         )
     passport = _parse(sidecar)
     found = sha256_file(path)

@@ -61,7 +61,8 @@ def too_few(count: int, minimum: int) -> Iterator[Finding]:
     more = "Make more with: edgeport samples SOURCE --model model.onnx -o DIR --count N"
     numbers = {"samples": float(count), "minimum": float(minimum)}
     if count < minimum:
-        message = f"{count} samples are too few, at least {minimum} are needed"
+        these = "1 sample is" if count == 1 else f"{count} samples are"
+        message = f"{these} too few, at least {minimum} are needed"
         yield Finding("too-few", "error", message, more, numbers=numbers)
     elif count < USUAL:
         message = f"{count} samples are few, {USUAL} to 500 are usual"

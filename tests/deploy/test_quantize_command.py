@@ -138,7 +138,7 @@ def test_too_few_samples_end_in_one_line_and_code_2(
     one = next(iter(nets.samples(ModelFile(place / "m.onnx").proto, 1)))
     np.savez(place / "one.npz", **one)
     assert quantize(place, "--samples", str(place / "one.npz")) == 2
-    assert "1 samples are too few, at least 2 are needed" in capsys.readouterr().err
+    assert "1 sample is too few, at least 2 are needed" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_onnx(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

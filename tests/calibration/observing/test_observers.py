@@ -201,7 +201,7 @@ def test_a_missing_input_is_named(model: Any) -> None:
 
 
 def test_too_few_samples(model: Any) -> None:
-    with pytest.raises(UserError, match="1 samples are too few, at least 2 are needed"):
+    with pytest.raises(UserError, match="1 sample is too few, at least 2 are needed"):
         observe(model, nets.samples(model.proto, 1))
 
 

@@ -93,7 +93,7 @@ def test_without_a_description_only_values_are_looked_at() -> None:
 def test_too_few_samples() -> None:
     samples = InMemorySamples([plain_sample()])
     require_samples(samples, 1)
-    with pytest.raises(UserError, match=r"1 samples are too few, at least 8 .*--count N"):
+    with pytest.raises(UserError, match=r"1 sample is too few, at least 8 .*--count N"):
         require_samples(samples, 8)
 
 
