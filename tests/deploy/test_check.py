@@ -88,6 +88,7 @@ def fp8() -> onnx.ModelProto:
             "topk-limit-documented",
             "K exceeds 3840",
         ),
+        (top_k(2000), "jetson-xavier/jp5.1/trt8.5", "topk-limit-of-trt8", "K exceeds 1024"),
         (
             scatter_add(),
             "jetson-xavier/jp5.1/trt8.5",
