@@ -137,19 +137,26 @@ def bench(
             CaseResult(case.name, case.runtime_name, timing, ratio, peak, baseline, load_s)
         )
     unsteady = [unsteady_note(result.name, result.timing) for result in results]
-    notes = (*_notes(machine), *(note for note in unsteady if note))
+    notes = (*busy_notes(machine), *(note for note in unsteady if note))
     return BenchResult(tuple(results), machine["threads"], machine, notes)
 
 
 def require_cases(cases: Sequence[Case]) -> None:
-    if not cases:
-        raise UserError("nothing to time", fix="edgeport bench FILE…")
+    """Fail before any process starts: no case, no sample, no file, no such runtime."""
     for case in cases:
         if not case.samples:
             raise UserError(
                 f"{case.name} has no samples to run", fix="Give a sample set that is not empty"
             )
-        registry.get(case.runtime_name)  # an unknown name fails before any process starts
+    require_files(cases)
+
+
+def require_files(cases: Sequence[Case]) -> None:
+    """The same for cases that need no samples."""
+    if not cases:
+        raise UserError("nothing to time", fix="edgeport bench FILE…")
+    for case in cases:
+        registry.get(case.runtime_name)
         if not case.path.is_file():
             raise UserError(f"no file at {case.path}", fix="Check the path")
 
@@ -180,7 +187,7 @@ def _runner(worker: Worker) -> Callable[[int], float]:
     return run
 
 
-def _notes(machine: dict[str, Any]) -> tuple[str, ...]:
+def busy_notes(machine: dict[str, Any]) -> tuple[str, ...]:
     """What a reader must know before believing the numbers."""
     before = machine["load"]
     if before is not None and before > 0.5 * usable_cores():

@@ -18,6 +18,7 @@ from calibration.samples.sensors import SensorFrame, sample_of
 from exporters.errors import MissingRequirementError, UserError
 from exporters.files import sha256_file
 from exporters.modelfile import ModelSpec
+from exporters.spans import DECODE, span
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -95,7 +96,7 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
             fix="pip install 'edgeport[export]'",
         ) from error
     try:
-        with Image.open(path) as image:
+        with span(DECODE), Image.open(path) as image:
             if image.mode.startswith(_DEEP):
                 raise UserError(
                     f"image {path} has more than eight bits ({image.mode})",

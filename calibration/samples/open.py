@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -134,12 +133,6 @@ def _require_one_set(path: Path) -> None:
 
 
 def _synthetic(source: str, spec: ModelSpec | None) -> Source:
-    found = re.fullmatch(rf"{SYNTHETIC}:(\d+)(?::(\d+))?", source)
-    if found is None or int(found[1]) == 0:
-        raise UserError(
-            f"{source!r} names no synthetic samples",
-            fix="Write synthetic:COUNT or synthetic:COUNT:SEED",
-        )
-    from calibration.samples.synthetic import open_synthetic
+    from calibration.samples.synthetic import open_synthetic, parse_synthetic
 
-    return open_synthetic(int(found[1]), int(found[2] or 0), spec)
+    return open_synthetic(*parse_synthetic(source), spec)

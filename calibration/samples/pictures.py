@@ -35,6 +35,7 @@ from calibration.samples.base import Array
 from calibration.samples.said import SEE, choice, listed, number
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec
+from exporters.spans import COPIES, RESIZE, span
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,12 +66,15 @@ FILL = 114
 def picture_input(picture: NDArray[np.uint8], item: InputSpec) -> Array:
     """uint8 RGB ``[height, width, 3]`` of any size as what ``item`` takes."""
     details = item.details
-    pixels = np.asarray(resized(_colored(picture, details["color_order"]), details))
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if details["color_order"] == "BGR":
-        pixels = pixels[:, :, ::-1]
-    return laid_out(_valued(pixels, item), details["layout"])
+    with span(RESIZE):
+        pixels = np.asarray(resized(_colored(picture, details["color_order"]), details))
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if details["color_order"] == "BGR":
+            pixels = pixels[:, :, ::-1]
+        values = _valued(pixels, item)
+    with span(COPIES):
+        return laid_out(values, details["layout"])
 
 
 def resized(image: Image, details: Any) -> Image:

@@ -31,6 +31,7 @@ from calibration.samples.pictures import IMAGE, picture_input
 from calibration.samples.points import POINT_COUNT, POINTS, PointCloud, filled, rows_of
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec, ModelSpec
+from exporters.spans import COPIES, DECODE, span
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ def sample_of(frame: SensorFrame, spec: ModelSpec) -> dict[str, Array]:
     rows: NDArray[np.float32] | None = None
     for item in spec.inputs:
         if item.semantics == POINTS:
-            rows = rows_of(_scan(frame, item), item)
-            sample[item.name] = filled(rows, item)
+            with span(DECODE):
+                rows = rows_of(_scan(frame, item), item)
+            with span(COPIES):
+                sample[item.name] = filled(rows, item)
         elif item.semantics == IMAGE:
             sample[item.name] = picture_input(_picture(frame, item), item)
     for item in spec.inputs:

@@ -7,18 +7,20 @@ rig where one is baked in. Labels are given where the model's classes are those 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.samples.frames import FrameSamples
-from calibration.samples.world.layout import make_scene
+from calibration.samples.world.layout import Scene, make_scene
 from calibration.samples.world.render import Hits, Rays, cast
 from calibration.samples.world.shade import Painter, develop
 from calibration.samples.world.solids import Label
-from calibration.samples.world.voxelize import Visibility, semantics
+from calibration.samples.world.voxelize import Truth, Visibility, fill_voxels
 from exporters.errors import UserError
 from exporters.flashocc.default_rig import default_rig
 from exporters.flashocc.geometry import Grid, View, sensor_to_key_ego
@@ -29,8 +31,29 @@ WORLD_VERSION = 1
 """Raised whenever the same seed gives another image or label."""
 
 
-def open_synthetic(count: int, seed: int, spec: ModelSpec | None) -> FrameSamples:
-    """``count`` frames of the world ``seed`` for the cameras and classes of a model."""
+def parse_synthetic(source: str) -> tuple[int, int]:
+    """Count and seed of ``synthetic:COUNT[:SEED]``.
+
+    Raises:
+        UserError: it is written otherwise, or asks for nothing.
+    """
+    found = re.fullmatch(r"synthetic:(\d+)(?::(\d+))?", source)
+    if found is None or int(found[1]) == 0:
+        raise UserError(
+            f"{source!r} names no synthetic samples",
+            fix="Write synthetic:COUNT or synthetic:COUNT:SEED",
+        )
+    return int(found[1]), int(found[2] or 0)
+
+
+def open_synthetic(
+    count: int, seed: int, spec: ModelSpec | None, *, camera_size: bool = False
+) -> FrameSamples:
+    """``count`` frames of the world ``seed`` for the cameras and classes of a model.
+
+    Args:
+        camera_size: render at the size of the cameras, not at the width that the network sees.
+    """
     names = [f"synthetic-{seed}-{index:04d}" for index in range(count)]
 
     @lru_cache(maxsize=1)
@@ -38,12 +61,29 @@ def open_synthetic(count: int, seed: int, spec: ModelSpec | None) -> FrameSample
         assert spec is not None  # FrameSamples refuses to exist without
         known = set(spec.classes) >= {label.name for label in Label}
         grid = Grid.from_json(spec.geometry["grid"]) if known else None
-        return Stage(stage_rig(spec), grid, spec.classes)
+        return Stage(stage_rig(spec, camera_size=camera_size), grid, spec.classes)
 
     def identity(index: int) -> dict[str, int]:
-        return {"world": WORLD_VERSION, "seed": seed, "index": index}
+        world = {"world": WORLD_VERSION, "seed": seed, "index": index}
+        return {**world, "camera_size": 1} if camera_size else world
 
     return FrameSamples(names, lambda index: stage().frame(seed, index), identity, spec)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame and the truth behind it.
+
+    Attributes:
+        images: per camera, uint8 RGB.
+        hits: what each pixel of each camera sees.
+        labels: ``semantics``, ``mask_camera`` and ``instances``, uint8 ``[nx, ny, nz]``.
+    """
+
+    scene: Scene
+    images: Mapping[str, NDArray[np.uint8]]
+    hits: tuple[Hits, ...]
+    labels: Mapping[str, NDArray[np.uint8]]
 
 
 class Stage:
@@ -67,6 +107,11 @@ class Stage:
 
     def frame(self, seed: int, index: int) -> CameraFrame:
         """Frame ``index`` of the world ``seed``: images, and labels where there is a grid."""
+        moment = self.moment(seed, index)
+        return CameraFrame(f"synthetic-{seed}-{index:04d}", self.rig, moment.images, moment.labels)
+
+    def moment(self, seed: int, index: int) -> Moment:
+        """The same with all that is known about it."""
         scene = make_scene(seed, index)
         painter = Painter.of(scene)
         images, hits = {}, []
@@ -75,19 +120,22 @@ class Stage:
             noise = np.random.default_rng([seed, index, number])
             images[camera.name] = develop(painter.paint(rays, hit), noise)
             hits.append(hit)
-        labels = self._labels(semantics(scene, self.grid), hits) if self.grid else {}
-        return CameraFrame(f"synthetic-{seed}-{index:04d}", self.rig, images, labels)
+        labels = self._labels(scene, fill_voxels(scene, self.grid), hits) if self.grid else {}
+        return Moment(scene, images, tuple(hits), labels)
 
     def _labels(
-        self, truth: NDArray[np.uint8], hits: Sequence[Hits]
+        self, scene: Scene, truth: Truth, hits: Sequence[Hits]
     ) -> dict[str, NDArray[np.uint8]]:
         assert self._visibility is not None
-        mask = self._visibility.mask(hits, truth)
-        return {"semantics": self._numbers[truth], "mask_camera": mask}
+        return {
+            "semantics": self._numbers[truth.semantics],
+            "mask_camera": self._visibility.mask(hits, truth.semantics),
+            "instances": truth.instances(scene.actors),
+        }
 
 
-def stage_rig(spec: ModelSpec) -> Rig:
-    """The model's rig with cameras as wide as the network's images.
+def stage_rig(spec: ModelSpec, *, camera_size: bool = False) -> Rig:
+    """The model's rig with cameras as wide as the network's images, or at their own size.
 
     Raises:
         UserError: the model's cameras are unknown.
@@ -101,6 +149,8 @@ def stage_rig(spec: ModelSpec) -> Rig:
     if not set(names) <= set(rig.names):
         cameras = zip(rig.cameras, names, strict=True)
         rig = Rig(tuple(dataclasses.replace(camera, name=name) for camera, name in cameras))
+    if camera_size:
+        return rig.ordered(names)
     width = View.from_json(spec.geometry["view"]).image_size[1]
     return Rig(tuple(scaled(camera, width) for camera in rig.ordered(names).cameras))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from deploy.boards.inventory import find_boards
 from deploy.boards.jobs import ClockPlan, EnergyPlan
 from deploy.boards.showing import BoardOptions, bench_boards
 from deploy.console import Output
+from deploy.endtoend.benching import Question
+from deploy.endtoend.showing import show_end_to_end
 from deploy.loadgen import bench_with_loadgen
 from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
@@ -79,6 +82,16 @@ def command(
     loadgen: Annotated[
         str | None, typer.Option(help="Let MLPerf's LoadGen ask: single-stream or offline.")
     ] = None,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Whole frames, from the picture to the answer.")
+    ] = False,
+    describe: Annotated[
+        Path | None, typer.Option(help="With --end-to-end: YAML that says what the inputs want.")
+    ] = None,
+    post: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="With --end-to-end: your post-processing."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Time files against each other: percentiles with 95 % intervals, throughput, memory.
@@ -99,16 +112,33 @@ def command(
     With --loadgen MLPerf's LoadGen measures the files here, one after the other, and its p90 and
     p99 with their early-stopping bounds stand beside ours; that is no MLPerf result.
 
-    Known limits: only the runtime is timed, not decoding, resizing or post-processing. Latencies
-    of engines include the copies to and from the GPU. Intervals take runs as independent.
+    With --end-to-end --samples is a source of pictures (image folder, nuScenes or KITTI root,
+    sample folders, synthetic:4), and what an application waits for is timed step by step: decode,
+    resize, tables of the rig, copies, engine, post-processing.
+
+        edgeport bench m.onnx m.int8.onnx --end-to-end --samples nuscenes/ --runs 100
+
+    Known limits: without --end-to-end only the runtime is timed. Latencies of engines include the
+    copies to and from the GPU. Intervals take runs as independent. --end-to-end works one step
+    after the other on this machine: on a board, install edgeport there and run it there.
     """
     out = Output(json=as_json)
+    plan = _plan(runs, seconds, warmup, seed)
+    if end_to_end:
+        _refuse(
+            "--end-to-end measures whole frames on this machine",
+            {"--board": board, "--loadgen": loadgen, "--energy": energy},
+        )
+        whole = [
+            Case(n, p, (), runtime, threads) for n, p in zip(_names(files), files, strict=True)
+        ]
+        return show_end_to_end(out, whole, Question(_pictures(samples), describe, post), plan)
+    _refuse("only --end-to-end prepares pictures", {"--describe": describe, "--post": post})
     inputs, notes = _inputs(files, samples, seed)
     cases = [
         Case(name, path, feeds, runtime, threads)
         for name, path, feeds in zip(_names(files), files, inputs, strict=True)
     ]
-    plan = _plan(runs, seconds, warmup, seed)
     options = BoardOptions(
         _energy_plan(energy, until_steady),
         _clock_plan(lock_clocks, power_mode),
@@ -131,6 +161,21 @@ def command(
     _show(out, result, notes)
     out.result({**result.to_json(), "notes": [*notes, *result.notes]})
     return EXIT_OK
+
+
+def _refuse(why: str, given: Mapping[str, object]) -> None:
+    """Options that would be left out without a word."""
+    for name in (name for name, value in given.items() if value):
+        raise UserError(f"{name} was given, but {why}", fix=f"Leave {name} away")
+
+
+def _pictures(samples: str | None) -> str:
+    if samples is None:
+        raise UserError(
+            "--end-to-end needs pictures to start from",
+            fix="Give --samples: a folder of images, a nuScenes or KITTI root, or synthetic:4",
+        )
+    return samples
 
 
 def _plan(runs: int | None, seconds: float, warmup: int | None, seed: int) -> Plan:

@@ -124,25 +124,35 @@ def load_metric(name: str) -> OwnMetric:
         UserError: no such module or attribute, a module that does not load, or a function that
             takes neither two nor three arguments.
     """
+    found = load_own(name, "--metric")
+    unit = getattr(found, "unit", "")
+    unit = unit if isinstance(unit, str) else ""  # a property of a class is no word yet
+    return OwnMetric(name, name.partition(":")[2], _form_of(name, found), found, unit)
+
+
+def load_own(name: str, option: str) -> Any:
+    """Whatever callable ``module:attribute`` names; ``option`` is what asked for it.
+
+    Raises:
+        UserError: no such module or attribute, or a module that does not load.
+    """
     module_name, _, attribute = name.partition(":")
-    found: Any = getattr(_module(name, module_name), attribute, None)
+    found: Any = getattr(_module(f"{option} {name}", module_name), attribute, None)
     if not callable(found):
         module = sys.modules[module_name]
         public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise UserError(
-            f"--metric {name}: {module_name!r} has no function or class {attribute!r}",
+            f"{option} {name}: {module_name!r} has no function or class {attribute!r}",
             fix=did_you_mean(attribute, public),
         )
-    unit = getattr(found, "unit", "")
-    unit = unit if isinstance(unit, str) else ""  # a property of a class is no word yet
-    return OwnMetric(name, attribute, _form_of(name, found), found, unit)
+    return found
 
 
-def _module(name: str, module_name: str) -> ModuleType:
+def _module(asked: str, module_name: str) -> ModuleType:
     if not module_name or module_name.endswith(".py") or "/" in module_name:
         stem = Path(module_name).stem or "module"
         raise UserError(
-            f"--metric {name}: {module_name!r} is no module name",
+            f"{asked}: {module_name!r} is no module name",
             fix=f"Type the command beside {stem}.py and write {stem}:FUNCTION",
         )
     here = str(Path.cwd())
@@ -154,7 +164,7 @@ def _module(name: str, module_name: str) -> ModuleType:
         absent = isinstance(error, ModuleNotFoundError) and error.name == module_name
         why = "there is no such module" if absent else f"{type(error).__name__}: {error}"
         raise UserError(
-            f"--metric {name}: cannot import {module_name!r}: {why}",
+            f"{asked}: cannot import {module_name!r}: {why}",
             fix=f"Type the command in the folder that holds {module_name}.py, or install it"
             if absent
             else f"Mend it until this works: python -c 'import {module_name}'",

@@ -28,6 +28,7 @@ from exporters.flashocc.geometry import Grid, View, cell_indices, cells_moved, i
 from exporters.flashocc.pooling import Capacity, column_tables
 from exporters.flashocc.rig import CameraFrame, Rig
 from exporters.modelfile import InputSpec, ModelSpec
+from exporters.spans import COPIES, RESIZE, TABLES, span
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,7 +50,9 @@ def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, Array]:
     cameras = tuple(images.details["cameras"])
     rig = frame.rig.ordered(cameras)
     view = View.from_json(spec.geometry["view"])
-    stack = np.stack([resize_and_crop(_image(frame, name), view) for name in cameras])
+    seen = [resize_and_crop(_image(frame, name), view) for name in cameras]
+    with span(COPIES):
+        stack = np.stack(seen)
     inputs: dict[str, Array] = {
         images.name: normalise(stack) if images.dtype == "float32" else stack
     }
@@ -66,7 +69,8 @@ def rig_tables(rig: Rig, spec: ModelSpec) -> dict[str, Array]:
     """
     capacity = Capacity.from_json(spec.geometry["capacity"])
     view, grid = _view_and_grid(spec)
-    return column_tables(cell_indices(rig, view, grid), grid, capacity, rig.names).named()
+    with span(TABLES):
+        return column_tables(cell_indices(rig, view, grid), grid, capacity, rig.names).named()
 
 
 def rig_mismatch(rig: Rig, spec: ModelSpec) -> float:
@@ -109,17 +113,19 @@ def resize_and_crop(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     height, width = view.image_size
     camera_height, camera_width = image.shape[:2]
     _, left, top = image_augmentation(camera_width, camera_height, view)
-    resized = pillow.fromarray(image).resize(
-        (width, top + height), resample=pillow.Resampling.BICUBIC
-    )
-    return np.asarray(resized.crop((left, top, left + width, top + height)))
+    with span(RESIZE):
+        resized = pillow.fromarray(image).resize(
+            (width, top + height), resample=pillow.Resampling.BICUBIC
+        )
+        return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
 def normalise(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 RGB ``[N, H, W, 3]`` to float32 planes B, G, R ``[N, 3, H, W]``, as weights expect."""
-    planes = images[..., ::-1].astype(np.float32)
-    mean, std = np.array(PLANE_MEAN, np.float32), np.array(PLANE_STD, np.float32)
-    return np.ascontiguousarray(((planes - mean) / std).transpose(0, 3, 1, 2))
+    with span(RESIZE):
+        planes = images[..., ::-1].astype(np.float32)
+        mean, std = np.array(PLANE_MEAN, np.float32), np.array(PLANE_STD, np.float32)
+        return np.ascontiguousarray(((planes - mean) / std).transpose(0, 3, 1, 2))
 
 
 def _images_input(spec: ModelSpec) -> InputSpec:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from exporters.errors import MissingRequirementError, UserError
+from exporters.spans import COPIES, is_heard, span
 from runtimes.base import Array, Feeds, TensorInfo
 from runtimes.cuda import Cuda, require_device
 from runtimes.feeds import check_feeds
@@ -54,6 +55,15 @@ class TensorRTSession:
         return self.execute(feeds)
 
     def execute(self, feeds: Feeds) -> dict[str, Array]:
+        with span(COPIES):
+            self._copy_in(feeds)
+            self._wait_if_heard()
+        self._context.execute_async_v3(int(self._stream))
+        self._wait_if_heard()
+        with span(COPIES):
+            return self._copy_out()
+
+    def _copy_in(self, feeds: Feeds) -> None:
         for info in self.inputs:
             host = np.ascontiguousarray(feeds[info.name])
             self._host[info.name] = host  # referenced until the stream has read it
@@ -61,7 +71,8 @@ class TensorRTSession:
                 self._set_shape(info.name, host.shape)
             pointer = self._device[info.name]
             self._cuda.to_device(pointer, host.ctypes.data, host.nbytes, self._stream)
-        self._context.execute_async_v3(int(self._stream))
+
+    def _copy_out(self) -> dict[str, Array]:
         for info in self.outputs:
             if self._dynamic:
                 shape = tuple(self._context.get_tensor_shape(info.name))
@@ -71,6 +82,11 @@ class TensorRTSession:
             self._cuda.to_host(host.ctypes.data, pointer, host.nbytes, self._stream)
         self._cuda.synchronize(self._stream)
         return {info.name: self._host[info.name].copy() for info in self.outputs}
+
+    def _wait_if_heard(self) -> None:
+        """Let the GPU finish a step that somebody takes the time of."""
+        if is_heard():
+            self._cuda.synchronize(self._stream)
 
     def layer_information(self) -> str:
         """The engine's layers as JSON, in the schema of ``trtexec --exportLayerInfo``."""
