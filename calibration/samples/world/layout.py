@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from calibration.samples.world import actors
 from calibration.samples.world.ground import LANE_M, Ground
-from calibration.samples.world.solids import Assembly, Label, Part, Solids
+from calibration.samples.world.solids import Actor, Assembly, Label, Part, Solids
 
 REACH_M = 52.0
 """Actors stand within this distance along the street."""
@@ -44,6 +44,7 @@ class Scene:
     ground: Ground
     solids: Solids
     light: Light
+    actors: tuple[Actor, ...] = ()
 
 
 def make_scene(seed: int, index: int) -> Scene:
@@ -52,7 +53,8 @@ def make_scene(seed: int, index: int) -> Scene:
     ground = Ground.random(rng)
     street = _Street(rng, ground)
     street.build()
-    return Scene(ground, street.assembly.solids(), _light(rng))
+    assembly = street.assembly
+    return Scene(ground, assembly.solids(), _light(rng), tuple(assembly.actors))
 
 
 def _light(rng: Generator) -> Light:

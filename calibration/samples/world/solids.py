@@ -68,6 +68,24 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Actor:
+    """One thing that was placed as a whole: what has an instance id and a box.
+
+    Attributes:
+        centre: of the box around all its parts, metres.
+        size: length, width, height of that box, metres.
+        yaw: radians.
+        speed: along its heading, metres a second; 0 for what stands.
+    """
+
+    label: Label
+    centre: tuple[float, float, float]
+    size: tuple[float, float, float]
+    yaw: float
+    speed: float = 0.0
+
+
+@dataclass(frozen=True)
 class Solids:
     """Arrays over all n solids of a scene, in the ego frame, metres.
 
@@ -77,6 +95,7 @@ class Solids:
         rounded: bool ``[n]``, ellipsoids.
         label, material: uint8 ``[n]``.
         colour: float32 ``[n, 3]``.
+        actor: int32 ``[n]``, which of the scene's actors a solid belongs to.
     """
 
     centre: Float
@@ -87,6 +106,7 @@ class Solids:
     label: NDArray[np.uint8]
     material: NDArray[np.uint8]
     colour: Float
+    actor: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.label)
@@ -97,8 +117,11 @@ class Assembly:
     """Collects parts of placed actors and turns them into :class:`Solids`."""
 
     rows: list[tuple[float, ...]] = field(default_factory=list)
+    actors: list[Actor] = field(default_factory=list)
 
-    def add(self, parts: list[Part], label: Label, x: float, y: float, yaw: float) -> None:
+    def add(
+        self, parts: list[Part], label: Label, x: float, y: float, yaw: float, speed: float = 0.0
+    ) -> None:
         """Place an actor made of ``parts`` at (x, y) on the ground, turned by ``yaw`` radians."""
         cos, sin = math.cos(yaw), math.sin(yaw)
         for part in parts:
@@ -106,10 +129,11 @@ class Assembly:
             centre = (x + cos * px - sin * py, y + sin * px + cos * py, pz)
             half = tuple(extent / 2 for extent in part.size)
             row = (*centre, *half, cos, sin, part.rounded, label, part.material, *part.colour)
-            self.rows.append(row)
+            self.rows.append((*row, len(self.actors)))
+        self.actors.append(_boxed(parts, label, (x, y, yaw), speed))
 
     def solids(self) -> Solids:
-        table = np.array(self.rows, np.float32).reshape(-1, 14)
+        table = np.array(self.rows, np.float32).reshape(-1, 15)
         return Solids(
             centre=table[:, 0:3],
             half=table[:, 3:6],
@@ -119,4 +143,20 @@ class Assembly:
             label=table[:, 9].astype(np.uint8),
             material=table[:, 10].astype(np.uint8),
             colour=table[:, 11:14],
+            actor=table[:, 14].astype(np.int32),
         )
+
+
+def _boxed(
+    parts: list[Part], label: Label, place: tuple[float, float, float], speed: float
+) -> Actor:
+    """An actor with the box around its parts."""
+    centres = np.array([part.centre for part in parts], float)
+    halves = np.array([part.size for part in parts], float) / 2
+    low, high = (centres - halves).min(axis=0), (centres + halves).max(axis=0)
+    ahead, left, up = ((low + high) / 2).tolist()
+    length, width, height = (high - low).tolist()
+    x, y, yaw = place
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    centre = (x + cos * ahead - sin * left, y + sin * ahead + cos * left, up)
+    return Actor(label, centre, (length, width, height), yaw, speed)

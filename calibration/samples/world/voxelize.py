@@ -9,13 +9,14 @@ is the role of Occ3D's ``mask_camera``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.samples.world.layout import Scene
 from calibration.samples.world.render import Hits, Rays
-from calibration.samples.world.solids import Float, Label, Solids
+from calibration.samples.world.solids import Actor, Float, Label, Solids
 from exporters.flashocc.geometry import Grid, Range
 
 _GROWN = 1 / 3
@@ -24,19 +25,77 @@ _GROWN = 1 / 3
 _ORDER = (Label.manmade, Label.vegetation)
 """Solids of these classes give way to all others, in this order."""
 
+DETECTED = frozenset(
+    (
+        Label.barrier,
+        Label.bicycle,
+        Label.bus,
+        Label.car,
+        Label.construction_vehicle,
+        Label.motorcycle,
+        Label.pedestrian,
+        Label.traffic_cone,
+        Label.trailer,
+        Label.truck,
+    )
+)
+"""Classes that have boxes in nuScenes."""
+
+
+NOTHING = -1
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What fills each voxel.
+
+    Attributes:
+        semantics: class, uint8 ``[nx, ny, nz]``.
+        actor: index of the scene's actor, int32 of the same shape; ``NOTHING`` on the ground and
+            where a voxel is free.
+    """
+
+    semantics: NDArray[np.uint8]
+    actor: NDArray[np.int32]
+
+    def instances(self, actors: Sequence[Actor]) -> NDArray[np.uint8]:
+        """Panoptic ids as the labels of SparseOcc number them, uint8; 0 is free.
+
+        Actors of the ten classes that detectors know come first, in order, from 1, if they have a
+        voxel; then every other class that is present has one id.
+        """
+        ids = np.zeros(self.semantics.shape, np.uint8)
+        found = np.unique(self.actor)
+        things = [int(i) for i in found if i >= 0 and actors[i].label in DETECTED]
+        table = np.zeros(len(actors) + 1, np.uint8)
+        table[things] = np.arange(1, len(things) + 1)
+        ids = table[self.actor]
+        for label in np.unique(self.semantics):
+            if label not in DETECTED and label != Label.free:
+                ids[self.semantics == label] = ids.max() + 1
+        return ids
+
 
 def semantics(scene: Scene, grid: Grid) -> NDArray[np.uint8]:
     """Class of every voxel, uint8 ``[nx, ny, nz]``."""
+    return fill_voxels(scene, grid).semantics
+
+
+def fill_voxels(scene: Scene, grid: Grid) -> Truth:
+    """Class and actor of every voxel."""
     x, y, z = (_centres(bounds) for bounds in (grid.x, grid.y, grid.z_out))
-    labels = np.full((grid.nx, grid.ny, grid.nz_out), Label.free, np.uint8)
-    layer = int(np.argmin(np.abs(z)))
-    labels[:, :, layer] = scene.ground.labels(*np.meshgrid(x, y, indexing="ij"))
     solids = scene.solids
+    solid = np.full((grid.nx, grid.ny, grid.nz_out), NOTHING, np.int32)
     rank = np.array([_ORDER.index(k) if k in _ORDER else len(_ORDER) for k in solids.label])
     steps = np.array([grid.x[2], grid.y[2], grid.z_out[2]], np.float32)
     for index in np.argsort(rank, kind="stable"):
-        _fill(labels, (x, y, z), solids, int(index), steps * _GROWN)
-    return labels
+        _fill(solid, (x, y, z), solids, int(index), steps * _GROWN)
+    semantics = np.append(solids.label, np.uint8(Label.free))[solid]
+    layer = int(np.argmin(np.abs(z)))
+    ground = scene.ground.labels(*np.meshgrid(x, y, indexing="ij"))
+    bare = solid[:, :, layer] == NOTHING
+    semantics[:, :, layer][bare] = ground[bare]
+    return Truth(semantics, np.append(solids.actor, np.int32(NOTHING))[solid])
 
 
 class Visibility:
@@ -73,7 +132,7 @@ def _project(rays: Rays, centres: Float) -> tuple[NDArray[np.int32], NDArray[np.
 
 
 def _fill(
-    labels: NDArray[np.uint8],
+    filled: NDArray[np.int32],
     axes: tuple[Float, Float, Float],
     solids: Solids,
     index: int,
@@ -95,7 +154,7 @@ def _fill(
         inside = along**2 + across**2 + above**2 < 1
     else:
         inside = (np.abs(along) < 1) & (np.abs(across) < 1) & (np.abs(above) < 1)
-    labels[window][inside] = solids.label[index]
+    filled[window][inside] = index
 
 
 def _centres(bounds: Range) -> Float:

@@ -1,0 +1,1 @@
+"""Scripts that train the miniatures on generated scenes; they are not installed."""
