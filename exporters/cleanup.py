@@ -21,6 +21,9 @@ _IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}  # the lowest that holds eac
 _NEW_IN_18 = {"Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}}
 """Attributes that opset 18 added, and the value that means the behaviour of opset 17."""
 
+_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2")
+"""Opset 18 made their axes an input."""
+
 
 def tidy(model: ir.Model, opset: int) -> None:
     """Remove what computes nothing or twice, and lower the graph to ``opset``."""
@@ -38,6 +41,7 @@ def tidy(model: ir.Model, opset: int) -> None:
         _lower(node, opset)
         _drop_defaults(node, opset)
     model.graph.opset_imports[""] = opset
+    common.RemoveUnusedNodesPass()(model)  # axes that became attributes
     common.RemoveUnusedOpsetsPass()(model)
     model.ir_version = _IR_VERSIONS[opset]
 
@@ -148,11 +152,24 @@ def _lower(node: ir.Node, opset: int) -> None:
             if found != harmless:
                 raise ValueError(f"{node.name}: {name}={found!r} does not exist in opset {opset}")
             del node.attributes[name]
+    if node.op_type in _REDUCTIONS:
+        _axes_to_attribute(node)
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     if len(node.inputs) > schema.max_input or any(
         a not in schema.attributes for a in node.attributes
     ):
         raise ValueError(f"{node.name}: {node.op_type} has no such form in opset {opset}")
+
+
+def _axes_to_attribute(node: ir.Node) -> None:
+    """Constant axes of a reduction as the attribute that they were before opset 18."""
+    import onnx_ir as ir
+
+    axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] else None
+    node.attributes.pop("noop_with_empty_axes", None)
+    if axes is not None:
+        node.resize_inputs(1)
+        node.attributes["axes"] = ir.AttrInt64s("axes", axes.numpy().tolist())
 
 
 def _drop_defaults(node: ir.Node, opset: int) -> None:

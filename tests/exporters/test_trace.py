@@ -192,3 +192,23 @@ def test_a_function_with_the_name_of_an_operator_is_refused() -> None:
     model = parse("y = edgeport.Gelu(x)", ', "edgeport" : 1', FUNCTION.format(name="Gelu"))
     with pytest.raises(UserError, match="edgeport::Gelu has the name of an ONNX operator"):
         require_known_operators(model)
+
+
+class Extremes(nn.Module):
+    """Reductions over an axis that no other operator names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(2) - x.amin(2) + x.mean(2)
+
+
+def test_axes_of_reductions_are_attributes_before_opset_18() -> None:
+    x = torch.arange(24.0).reshape(2, 3, 4).sin()
+    proto = trace(Extremes(), {"x": x}, ["y"])
+    reductions = [node for node in proto.graph.node if node.op_type.startswith("Reduce")]
+    assert {node.op_type for node in reductions} == {"ReduceMax", "ReduceMin", "ReduceMean"}
+    for node in reductions:
+        assert len(node.input) == 1
+        assert {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}["axes"] == [2]
+    assert not proto.graph.initializer
+    found = ReferenceEvaluator(proto).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_allclose(found, Extremes()(x).numpy(), atol=1e-6)
