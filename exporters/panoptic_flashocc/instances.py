@@ -68,7 +68,7 @@ class CentreFeatures(nn.Module):
 
     def forward(self, maps: CentreMaps) -> tuple[Tensor, Tensor]:
         scores = maps.heatmap.sigmoid()
-        peaks = torch.where(self.peak(scores) == scores, scores, torch.zeros_like(scores))
+        peaks = torch.where(self.peak(scores) == scores, scores, 0.0)
         count = min(self.rules.max_centres, peaks.numel())
         best, flat = peaks.reshape(-1).topk(count)
 

@@ -68,7 +68,8 @@ def expected(inputs: dict[str, Any], rules: CentreRules) -> NDArray[np.int32]:
     centres = decode_centres(*maps, GRID, rules)
     labels = inputs["labels"].transpose(2, 1, 0).astype(np.uint8)
     channels = thing_channels(OCC3D_CLASSES, rules.class_map)
-    return assign_instances(labels, centres, channels).transpose(2, 1, 0)
+    found: NDArray[np.int32] = assign_instances(labels, centres, channels).transpose(2, 1, 0)
+    return found
 
 
 def in_torch(inputs: dict[str, Any], rules: CentreRules) -> NDArray[np.int32]:
