@@ -59,8 +59,8 @@ class InputSpec:
         name: graph input name.
         dtype: numpy name, ``uint8``.
         shape: fixed sizes; a string names a dynamic axis; ``ANY_SHAPE`` says nothing at all.
-        semantics: ``camera-images``, ``rig-table``, ``points``, ``token-ids``, ``state`` or
-            ``tensor``.
+        semantics: ``camera-images``, ``rig-table``, ``camera-vectors``, ``ego-motion``,
+            ``history-length``, ``points``, ``token-ids``, ``state`` or ``tensor``.
         details: what a reader needs to fill it: layout, colour order, camera order, resize and
             crop, normalisation, point columns and their units.
     """
@@ -77,8 +77,8 @@ class OutputSpec:
     """One graph output: what the caller gets.
 
     Attributes:
-        semantics: ``occupancy-labels``, ``occupancy-logits``, ``boxes``, ``logits``, ``state`` or
-            ``tensor``.
+        semantics: ``occupancy-labels``, ``occupancy-logits``, ``instance-ids``, ``boxes``,
+            ``logits``, ``state`` or ``tensor``.
         details: axis names and units, value of the free class, voxel size.
     """
 
@@ -91,15 +91,19 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """An output that becomes an input of the next sample of a sequence (history, KV cache).
+    """An output that becomes an input of a later sample of a sequence (history, KV cache).
+
+    Several inputs may remember the same output at different ages: a history without copies.
 
     Attributes:
         reset: ``zeros``, ``repeat-current``: how the input is filled where a sequence starts.
+        age: how many samples ago the output was made, at least 1.
     """
 
     output: str
     input: str
     reset: Literal["zeros", "repeat-current"] = "zeros"
+    age: int = 1
 
 
 @dataclass(frozen=True)

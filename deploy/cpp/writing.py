@@ -165,6 +165,12 @@ def _states(spec: ModelSpec) -> list[str]:
                 f"state {state.input!r} starts with {state.reset}, the C++ loaders know zeros only",
                 fix="Feed it yourself: run the model file in Python",
             )
+        if state.age != 1:
+            raise UserError(
+                f"state {state.input!r} is of {state.age} samples ago, "
+                "the C++ loaders remember the last sample only",
+                fix="Feed it yourself: run the model file in Python",
+            )
         return f"{{{outputs.index(state.output)}, {inputs.index(state.input)}}},  // {state.input}"
 
     return _array("edgeport::State", "kStates", [entry(state) for state in spec.states])

@@ -7,7 +7,7 @@ differ only where eager's two best classes are closer than twice that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.errors import EdgeportError
+from exporters.flashocc.geometry import View
 from exporters.flashocc.inference import CameraInput
 from exporters.flashocc.model import FlashOcc
+from exporters.flashocc.preprocess import resize_and_crop
 
 if TYPE_CHECKING:
     import onnx
@@ -48,6 +50,20 @@ class Agreement:
     def holds(self) -> bool:
         return self.max_difference <= self.tolerance and self.exceptions == 0
 
+    @classmethod
+    def over(cls, results: Sequence[Agreement]) -> Agreement:
+        """Several samples as one."""
+        if not results:
+            raise EdgeportError("no sample to compare the exported graph on")
+        return cls(
+            samples=len(results),
+            tolerance=min(result.tolerance for result in results),
+            max_difference=max(result.max_difference for result in results),
+            labels=sum(result.labels for result in results),
+            ties=sum(result.ties for result in results),
+            exceptions=sum(result.exceptions for result in results),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "holds": self.holds}
 
@@ -60,7 +76,10 @@ class Agreement:
 
 
 def compare(
-    network: FlashOcc, proto: onnx.ModelProto, samples: Iterable[Mapping[str, NDArray[Any]]]
+    network: FlashOcc,
+    proto: onnx.ModelProto,
+    samples: Iterable[Mapping[str, NDArray[Any]]],
+    resize_to: View | None = None,
 ) -> Agreement:
     """Run both on every sample.
 
@@ -68,23 +87,15 @@ def compare(
         network: as trained, in eval mode.
         proto: the exported graph with output ``labels`` or ``logits``.
         samples: inputs of the graph.
+        resize_to: for a graph that resizes pictures itself: the same is done by Pillow for eager.
     """
     session, outputs = _session(proto)
     results = []
     for sample in samples:
-        expected = _eager(network, proto, sample)
+        expected = _eager(network, proto, sample, resize_to)
         found = dict(zip(outputs, session.run(list(outputs), dict(sample)), strict=True))
         results.append(_compare_one(expected, found, outputs))
-    if not results:
-        raise EdgeportError("no sample to compare the exported graph on")
-    return Agreement(
-        samples=len(results),
-        tolerance=min(result.tolerance for result in results),
-        max_difference=max(result.max_difference for result in results),
-        labels=sum(result.labels for result in results),
-        ties=sum(result.ties for result in results),
-        exceptions=sum(result.exceptions for result in results),
-    )
+    return Agreement.over(results)
 
 
 def _compare_one(
@@ -92,9 +103,14 @@ def _compare_one(
 ) -> Agreement:
     by_kind = {kind: found[name] for name, kind in outputs.items()}
     if "labels" in by_kind:
-        logits, labels = by_kind["volume"].transpose(3, 2, 0, 1), by_kind["labels"]
-    else:
-        logits, labels = by_kind["logits"], by_kind["logits"].argmax(-1)
+        return compare_logits(expected, by_kind["volume"].transpose(3, 2, 0, 1), by_kind["labels"])
+    return compare_logits(expected, by_kind["logits"], by_kind["logits"].argmax(-1))
+
+
+def compare_logits(
+    expected: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[Any]
+) -> Agreement:
+    """One sample: eager logits ``[nx, ny, nz, classes]`` against the graph's logits and labels."""
     best = np.partition(expected, -2, axis=-1)
     gap = best[..., -1] - best[..., -2]
     tolerance = RELATIVE_TOLERANCE * float(expected.std())
@@ -136,12 +152,18 @@ def _session(proto: onnx.ModelProto) -> tuple[Any, dict[str, str]]:
 
 
 def _eager(
-    network: FlashOcc, proto: onnx.ModelProto, sample: Mapping[str, NDArray[Any]]
+    network: FlashOcc,
+    proto: onnx.ModelProto,
+    sample: Mapping[str, NDArray[Any]],
+    resize_to: View | None,
 ) -> NDArray[np.float32]:
     import torch
 
     names = [value.name for value in proto.graph.input]
-    images, *tables = (torch.from_numpy(np.ascontiguousarray(sample[name])) for name in names)
+    arrays = [sample[name] for name in names]
+    if resize_to is not None:
+        arrays[0] = np.stack([resize_and_crop(picture, resize_to) for picture in arrays[0]])
+    images, *tables = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     with torch.no_grad():
         planes = CameraInput()(images) if images.dtype == torch.uint8 else images
         logits: NDArray[np.float32] = network(planes, *tables).numpy()

@@ -18,6 +18,7 @@ from exporters.checkpoints import MappingReport, load_strict
 from exporters.errors import EdgeportError
 from exporters.files import require_writable
 from exporters.flashocc.agreement import Agreement, compare
+from exporters.flashocc.camera_resize import CameraResize
 from exporters.flashocc.config import Config
 from exporters.flashocc.describe import describe
 from exporters.flashocc.geometry import cell_indices
@@ -26,11 +27,11 @@ from exporters.flashocc.model import FlashOcc
 from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.pooling import Capacity, choose_tables, column_tables, room_for
 from exporters.flashocc.pooling_torch import TablePooling, make_pooling
-from exporters.flashocc.preprocess import normalise
+from exporters.flashocc.preprocess import camera_size, normalise
 from exporters.flashocc.random_weights import generated_images, initialise
 from exporters.flashocc.rig import Rig
 from exporters.flashocc.weights import Source, find_source
-from exporters.modelfile import save_model
+from exporters.modelfile import WeightsSource, save_model
 from exporters.trace import trace
 from exporters.variants import ExportResult, Progress
 
@@ -65,7 +66,7 @@ def export(
     """Write a FlashOcc model file; see ``exporters.flashocc.export``."""
     chosen = ExportOptions.parse(options)
     require_writable(output, overwrite=chosen.overwrite)
-    steps = _Steps(progress)
+    steps = Steps(progress)
     with steps.step("read"):
         source = find_source(variant, chosen)
     with steps.step("geometry"):
@@ -75,11 +76,13 @@ def export(
         samples = list(chosen.samples or [generated_sample(source.config, geometry, chosen)])
     with steps.step("trace"):
         kind = cast("InputKind", chosen.input)
-        model = InferenceModel(network, inputs=kind, logits=chosen.logits)
+        resize = make_resize(source.config, geometry.rig, chosen)
+        model = InferenceModel(network, inputs=kind, logits=chosen.logits, resize=resize)
         inputs = {name: torch.from_numpy(np.array(value)) for name, value in samples[0].items()}
         proto = trace(model, inputs, ["logits" if chosen.logits else "labels"])
     with steps.step("compare"):
-        agreement = compare(network, proto, samples)
+        view = source.config.view if chosen.takes_pictures else None
+        agreement = compare(network, proto, samples, resize_to=view)
         if not agreement.holds:
             raise EdgeportError(f"the exported graph does not agree with PyTorch: {agreement}")
     with steps.step("write"):
@@ -95,7 +98,7 @@ def export(
         )
         file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
     report = _report(source, geometry, network, mapping, agreement)
-    report["notes"] = _notes(source, chosen, mapping)
+    report["notes"] = export_notes(source.origin, chosen, mapping)
     return ExportResult(file, {**report, "seconds": steps.seconds})
 
 
@@ -113,6 +116,17 @@ def make_geometry(config: Config, options: ExportOptions) -> Geometry:
     return Geometry(rig, pooling, fed, capacity, reason)
 
 
+def make_resize(config: Config, rig: Rig, options: ExportOptions) -> CameraResize | None:
+    """From the rig's pictures to the network's, where the graph is to do it.
+
+    Raises:
+        UserError: cameras of different sizes.
+    """
+    if not options.takes_pictures:
+        return None
+    return CameraResize(camera_size(rig), config.view)
+
+
 def build_network(source: Source, geometry: Geometry) -> tuple[FlashOcc, MappingReport | None]:
     """The trained network in eval mode, and what became of the checkpoint's keys."""
     network = FlashOcc(source.config, geometry.pooling).eval()
@@ -123,7 +137,7 @@ def build_network(source: Source, geometry: Geometry) -> tuple[FlashOcc, Mapping
         source.config,
         cameras=len(geometry.rig),
         seed=source.seed,
-        tables=geometry.tensors,
+        logits_of=lambda images: network(images, *geometry.tensors),
     )
     return network, None
 
@@ -132,7 +146,7 @@ def generated_sample(
     config: Config, geometry: Geometry, options: ExportOptions
 ) -> dict[str, Array]:
     """Inputs of the model from seeded generated images (other ones than random weights saw)."""
-    size = config.view.image_size
+    size = camera_size(geometry.rig) if options.takes_pictures else config.view.image_size
     images: Array = generated_images(len(geometry.rig), size, options.seed + 1)
     if options.input == "float":
         images = normalise(images)
@@ -156,13 +170,13 @@ def _report(
     }
 
 
-def _notes(
-    source: Source, options: ExportOptions, mapping: MappingReport | None
+def export_notes(
+    origin: WeightsSource, options: ExportOptions, mapping: MappingReport | None
 ) -> tuple[str, ...]:
     """What a person should know before believing a number of this model."""
     notes = str(mapping).splitlines() if mapping else []
     if mapping is None:
-        notes.append(f"{source.origin}: labels of this model mean nothing")
+        notes.append(f"{origin}: labels of this model mean nothing")
     if options.rig_is_synthetic and not options.takes_rig:
         notes.append(
             "synthetic rig baked in: for real images export with --rig FILE or --rig input"
@@ -170,7 +184,7 @@ def _notes(
     return tuple(notes)
 
 
-class _Steps:
+class Steps:
     """Reports progress and takes the time, step by step."""
 
     def __init__(self, progress: Progress | None) -> None:

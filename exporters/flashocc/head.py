@@ -51,9 +51,13 @@ class OccupancyHead(nn.Module):
         layers = (_pointwise(m) if isinstance(m, nn.Linear) else m for m in head.predicter)
         self.predicter = nn.Sequential(*layers)
 
-    def forward(self, bev: Tensor) -> Tensor:
+    def volume(self, bev: Tensor) -> Tensor:
+        """Logits in the order in which they are computed, ``[nz, classes, ny, nx]``."""
         channels: Tensor = self.predicter(self.final_conv(bev))
-        volume = channels.reshape(self.heights, self.classes, *channels.shape[2:])  # z, class, y, x
+        return channels.reshape(self.heights, self.classes, *channels.shape[2:])
+
+    def forward(self, bev: Tensor) -> Tensor:
+        volume = self.volume(bev)
         if not self.labels:
             return volume.permute(3, 2, 0, 1)
         # TensorRT cannot transpose uint8, so the cast comes last.

@@ -1,6 +1,6 @@
 """The form of a trained FlashOcc that is exported: same function, fewer and friendlier operators.
 
-* uint8 camera images in, colour order and normalisation inside;
+* uint8 camera images in, colour order and normalisation inside, resizing too where asked;
 * BatchNorm folded into the convolution before it, ``w' = w g / sqrt(v + eps)``;
 * the head's linear layers as 1x1 convolutions, argmax inside.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,20 @@ from exporters.flashocc.config import PLANE_MEAN, PLANE_STD
 from exporters.flashocc.head import OccupancyHead
 from exporters.flashocc.model import FlashOcc
 
-InputKind = Literal["uint8", "float"]
+InputKind = Literal["uint8", "float", "camera"]
 
 
 class CameraInput(nn.Module):
-    """uint8 RGB ``[N, H, W, 3]`` to normalised float32 planes B, G, R ``[N, 3, H, W]``."""
+    """uint8 RGB ``[N, H, W, 3]`` to normalised float32 planes B, G, R ``[N, 3, H, W]``.
 
-    def __init__(self) -> None:
+    Args:
+        resize: from the cameras' pictures to the network's, on planes of whole numbers; None where
+            the pictures have the network's size.
+    """
+
+    def __init__(self, resize: nn.Module | None = None) -> None:
         super().__init__()
+        self.resize = resize or nn.Identity()
         self.register_buffer("order", torch.tensor([2, 1, 0], dtype=torch.int32), persistent=False)
         for name, value in (("mean", PLANE_MEAN), ("scale", [1 / std for std in PLANE_STD])):
             self.register_buffer(name, torch.tensor(value).reshape(1, 3, 1, 1), persistent=False)
@@ -35,19 +41,29 @@ class CameraInput(nn.Module):
         planes = images.to(torch.float32).permute(
             0, 3, 1, 2
         )  # TensorRT: cast first, uint8 cannot move
+        planes = self.resize(planes)
         bgr = planes.index_select(1, self.get_buffer("order"))
         return (bgr - self.get_buffer("mean")) * self.get_buffer("scale")
 
 
 class InferenceModel(nn.Module):
-    """What is traced. Shares no parameter with ``network``, which stays as it was."""
+    """What is traced. Shares no parameter with ``network``, which stays as it was.
+
+    Args:
+        resize: with ``inputs="camera"``, see ``CameraInput``.
+    """
 
     def __init__(
-        self, network: FlashOcc, *, inputs: InputKind = "uint8", logits: bool = False
+        self,
+        network: FlashOcc,
+        *,
+        inputs: InputKind = "uint8",
+        logits: bool = False,
+        resize: nn.Module | None = None,
     ) -> None:
         super().__init__()
         folded = fold_batch_norm(copy.deepcopy(network).eval())
-        self.camera_input = CameraInput() if inputs == "uint8" else nn.Identity()
+        self.camera_input = nn.Identity() if inputs == "float" else CameraInput(resize)
         self.img_backbone = folded.img_backbone
         self.img_neck = folded.img_neck
         self.img_view_transformer = folded.img_view_transformer
@@ -62,7 +78,10 @@ class InferenceModel(nn.Module):
         return out
 
 
-def fold_batch_norm(module: FlashOcc) -> FlashOcc:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def fold_batch_norm(module: Module) -> Module:
     """Fold every BatchNorm of ``module``, in place, into the convolution it follows."""
     for parent, conv_name, norm_name in list(_conv_norm_pairs(module)):
         conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)

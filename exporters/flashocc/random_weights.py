@@ -12,7 +12,7 @@ Such weights serve tests, timings and error measurements. They know nothing abou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from exporters.flashocc.config import Config
 from exporters.flashocc.inference import CameraInput
 from exporters.flashocc.layers import BasicBlock
-from exporters.flashocc.model import FlashOcc
 from exporters.flashocc.resnet import Bottleneck
 
 FREE_SHARE = 0.9
@@ -36,14 +35,19 @@ one per cent of noise in every layer of M0 arrives as eight per cent at the logi
 
 
 def initialise(
-    network: FlashOcc, config: Config, *, cameras: int, seed: int, tables: tuple[Tensor, ...] = ()
+    network: nn.Module,
+    config: Config,
+    *,
+    cameras: int,
+    seed: int,
+    logits_of: Callable[[Tensor], Tensor],
 ) -> None:
     """Set all weights of ``network`` in place; the same seed gives the same weights.
 
     Equality of bits needs the same PyTorch and CPU arithmetic, since statistics are measured.
 
     Args:
-        tables: pooling tables where the rig is an input of the network.
+        logits_of: one forward pass, from images ``[N, 3, H, W]`` to ``[nx, ny, nz, classes]``.
     """
     generator = torch.Generator().manual_seed(seed)
     images = torch.from_numpy(generated_images(cameras, config.view.image_size, seed))
@@ -54,9 +58,11 @@ def initialise(
             elif isinstance(module, Bottleneck | BasicBlock):
                 last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
                 last.weight.fill_(RESIDUAL_GAIN)
-        with _measuring(network):
-            logits = network(CameraInput()(images), *tables)
-        _centre_classes(network, config, logits)
+        with _measuring(network, cameras):
+            logits = logits_of(CameraInput()(images))
+        last = list(network.get_submodule("occ_head.predicter").children())[-1]
+        assert isinstance(last, nn.Linear)
+        _centre_classes(last, config, logits)
     network.eval()
 
 
@@ -87,11 +93,13 @@ def _draw(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
 
 
 @contextmanager
-def _measuring(network: FlashOcc) -> Iterator[None]:
+def _measuring(network: nn.Module, cameras: int) -> Iterator[None]:
     """While this holds, a forward pass sets the scale of every layer that it reaches."""
     hooks = []
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
+            if cameras == 1 and "global_avg_pool" in name:
+                continue  # one value a channel has no variance
             module.reset_running_stats()
             module.momentum = None  # take the statistics as they are, not a moving average
             module.train()
@@ -111,13 +119,16 @@ def _measuring(network: FlashOcc) -> Iterator[None]:
 def _to_unit_variance(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
     """Forward hook: scale weights and output so that channels vary by one over the map."""
     channels_last = output.movedim(1, -1) if isinstance(module, nn.Conv2d) else output
-    variance = channels_last.flatten(0, -2).var(dim=0).mean()
+    values = channels_last.flatten(0, -2)
+    if len(values) < 2:
+        return output
+    variance = values.var(dim=0).mean()
     scale = 1.0 / (math.sqrt(float(variance)) + 1e-12)
     module.get_parameter("weight").mul_(scale)
     return output * scale
 
 
-def _centre_classes(network: FlashOcc, config: Config, logits: Tensor) -> None:
+def _centre_classes(last: nn.Linear, config: Config, logits: Tensor) -> None:
     """Choose the last bias so that no class wins everywhere and ``FREE_SHARE`` of voxels are free.
 
     Args:
@@ -130,5 +141,4 @@ def _centre_classes(network: FlashOcc, config: Config, logits: Tensor) -> None:
     others[..., free] = -math.inf
     margin = (others.amax(-1) - centred[..., free]).flatten()
     bias[:, free] += margin.kthvalue(max(1, round(FREE_SHARE * margin.numel()))).values
-    last = network.occ_head.predicter[-1]
-    last.get_parameter("bias").copy_(bias.flatten())
+    last.bias.copy_(bias.flatten())

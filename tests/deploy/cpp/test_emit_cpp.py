@@ -130,6 +130,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ({"inputs": (InputSpec("x", "float8_e4m3fn", (2,)),), "states": ()}, r"is float8_e4m3fn"),
         ({"inputs": (InputSpec("x", "uint8", (1,) * 9),), "states": ()}, r"'x' has 9 axes"),
         ({"states": (StateSpec("y", "history", "repeat-current"),)}, r"starts with repeat-current"),
+        ({"states": (StateSpec("y", "history", age=2),)}, r"is of 2 samples ago"),
     ],
 )
 def test_what_the_loaders_do_not_have_is_refused(changes: dict[str, object], words: str) -> None:
