@@ -108,11 +108,40 @@ def judge_interval(
         interval: of the same quantity.
     """
     low, high = interval.low, interval.high
-    good, bad = (low, high) if comparison == ">=" else (-high, -low)
-    line = threshold if comparison == ">=" else -threshold
-    ok = True if good >= line else False if bad < line else None
+    ok = _decided(low, high, comparison, threshold)
     note = "" if ok is not None else _undecided(value, interval, threshold, unit)
     return Check(name, value, threshold, comparison, unit, ok, note, low, high)
+
+
+def judge_bounds(
+    name: str,
+    value: float,
+    bounds: tuple[float, float],
+    comparison: Comparator,
+    threshold: float,
+    *,
+    unit: str = "",
+    seen: str = "",
+) -> Check:
+    """Check a value by its bounds; ``seen`` says what they come from, ``400 runs``."""
+    low, high = bounds
+    ok = _decided(low, high, comparison, threshold)
+    tail = f" {unit}" if unit else ""
+    note = (
+        ""
+        if ok is not None
+        else (
+            f"{seen} say {value:.4g} [{low:.4g}, {high:.4g}]{tail}, which cannot decide "
+            f"{threshold:g}{tail}"
+        )
+    )
+    return Check(name, value, threshold, comparison, unit, ok, note, low, high)
+
+
+def _decided(low: float, high: float, comparison: Comparator, threshold: float) -> bool | None:
+    good, bad = (low, high) if comparison == ">=" else (-high, -low)
+    line = threshold if comparison == ">=" else -threshold
+    return True if good >= line else False if bad < line else None
 
 
 def _undecided(value: float, interval: PairedInterval, threshold: float, unit: str) -> str:

@@ -22,6 +22,8 @@ from exporters.errors import UserError, did_you_mean
 SPEEDUP, LATENCY_MS = "speedup", "latency_ms"
 COSTS = (SPEEDUP, LATENCY_MS)
 
+_BUDGET = "--budget"
+
 _UNSIGNED = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _NUMBER = rf"[+-]?{_UNSIGNED}"
 _NAME = re.compile(r"[A-Za-z_][\w.:/-]*\s*")
@@ -147,20 +149,36 @@ def parse_budget(text: str) -> Budget:
     return budget
 
 
-def _condition(text: str, position: int) -> tuple[Condition, int]:
+def parse_condition(text: str, source: str) -> Condition:
+    """Read one condition of the same grammar, which stands alone.
+
+    Args:
+        source: where it comes from, for errors: ``--require``.
+
+    Raises:
+        UserError: says where it stops making sense, and what could stand there.
+    """
+    condition, position = _condition(text, len(text) - len(text.lstrip()), source)
+    if position != len(text):
+        _refuse(text, position, "its end", "Give one condition at a time", source)
+    return condition
+
+
+def _condition(text: str, position: int, source: str = _BUDGET) -> tuple[Condition, int]:
     name = _NAME.match(text, position)
     if name is None:
-        _refuse(text, position, "the name of a metric", "Write it as: metric>=0.99")
+        fix = "Write it as: metric>=0.99"
+        _refuse(text, position, "the name of a metric", fix, source)
     sign = text[name.end() : name.end() + 2]
     if sign not in (">=", "<="):
-        _refuse(text, name.end(), "'>=' or '<='", f"Write it as: {name[0].strip()}>=0.99")
+        fix = f"Write it as: {name[0].strip()}>=0.99"
+        _refuse(text, name.end(), "'>=' or '<='", fix, source)
     start = name.end() + 2
     start += len(text[start:]) - len(text[start:].lstrip())
     bound = _BOUND.match(text, start)
     if bound is None:
-        _refuse(
-            text, start, "a number or a share of fp32", "Write 0.99 (not 99 %), or 0.99*fp32-0.5"
-        )
+        fix = "Write 0.99 (not 99 %), or 0.99*fp32-0.5"
+        _refuse(text, start, "a number or a share of fp32", fix, source)
     comparison: Literal[">=", "<="] = ">=" if sign == ">=" else "<="
     if bound["number"] is not None:
         return Condition(name[0].strip(), comparison, float(bound["number"])), bound.end()
@@ -169,7 +187,7 @@ def _condition(text: str, position: int) -> tuple[Condition, int]:
     return Condition(name[0].strip(), comparison, offset, factor), bound.end()
 
 
-def _refuse(text: str, position: int, wanted: str, fix: str) -> NoReturn:
+def _refuse(text: str, position: int, wanted: str, fix: str, source: str = _BUDGET) -> NoReturn:
     found = text[position:].split() or [""]
     where = f"at {found[0]!r}" if found[0] else "at its end"
-    raise UserError(f"--budget {text!r} {where}: expected {wanted}", fix=fix)
+    raise UserError(f"{source} {text!r} {where}: expected {wanted}", fix=fix)

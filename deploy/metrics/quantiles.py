@@ -32,17 +32,30 @@ def student_t(probability: float, freedom: int) -> float:
         return 0.0
     if probability < 0.5:
         return -student_t(1 - probability, freedom)
+    root = _root(lambda a: 0.5 + _from_middle(a, freedom) - probability, 0.0, math.pi / 2)
+    return math.sqrt(freedom) * math.tan(root)
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """Probability that Student's t exceeds ``t``.
+
+    >>> round(student_tail(2.262157, 9), 5), round(student_tail(-2.262157, 9), 5)
+    (0.025, 0.975)
+    """
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    above = max(0.0, 0.5 - _from_middle(angle, freedom))
+    return above if t >= 0 else 1 - above
+
+
+def _from_middle(angle: float, freedom: int) -> float:
+    """``F(sqrt(v) tan(angle)) - 1/2``."""
     # log B(1/2, v/2)
     scale = math.lgamma(0.5) + math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)
-
-    def excess(angle: float) -> float:
-        edges = np.linspace(0.0, angle, _PIECES + 1)
-        half = np.diff(edges)[:, None] / 2
-        points = (edges[:-1, None] + half) + half * _NODES
-        integral = float((half * _WEIGHTS * np.cos(points) ** (freedom - 1)).sum())
-        return 0.5 + integral / math.exp(scale) - probability
-
-    return math.sqrt(freedom) * math.tan(_root(excess, 0.0, math.pi / 2))
+    edges = np.linspace(0.0, angle, _PIECES + 1)
+    half = np.diff(edges)[:, None] / 2
+    points = (edges[:-1, None] + half) + half * _NODES
+    integral = float((half * _WEIGHTS * np.cos(points) ** (freedom - 1)).sum())
+    return integral / math.exp(scale)
 
 
 def share_bounds(hits: int, count: int, confidence: float) -> tuple[float, float]:
