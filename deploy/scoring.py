@@ -144,11 +144,15 @@ class RunFile:
     _session: Session | None = field(default=None, repr=False)
 
     def __call__(self, sample: dict[str, Array]) -> dict[str, Array]:
-        session = self._session or self._opened()
-        self._session = session
         feeds = inputs_of(sample)
-        check_feeds(session.inputs, feeds)
-        return session.run(feeds)
+        check_feeds(self.session.inputs, feeds)
+        return self.session.run(feeds)
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = self._opened()
+        return self._session
 
     def _opened(self) -> Session:
         from runtimes.registry import get, runtime_for

@@ -8,26 +8,26 @@ What could not be measured, or not be decided, never counts as passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from calibration.samples import open_samples
-from calibration.samples.base import Array, Samples, inputs_of
+from calibration.samples.base import Samples, inputs_of
 from calibration.samples.doctor.overlap import apart_from_calibration
 from calibration.samples.findings import check_overrides
+from calibration.sensitivity.noise import Workers
 from deploy.boards.inventory import Board
 from deploy.boards.outputs import SamplesOnBoard
 from deploy.boundaries import compare_layers
 from deploy.comparison import Comparison, Thresholds, judge_comparison
+from deploy.evaluation import checked_feeds, judge_elsewhere
 from deploy.metrics.gathering import Gathering
 from deploy.sessions import ONNX_SUFFIX, open_session, spec_of
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile, ModelSpec
 from runtimes.base import Progress, Session
-from runtimes.feeds import check_feeds
 
 _EMULATED = (
     "the candidate is made for TensorRT; ONNX Runtime emulates its Q/DQ, so errors are right up to "
@@ -47,6 +47,7 @@ def verify(
     i_know: Iterable[str] = (),
     board: Board | None = None,
     board_runtime: str | None = None,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare ``candidate`` with ``reference`` on ``samples``.
@@ -55,13 +56,16 @@ def verify(
         reference: model file or engine that is taken as right.
         candidate: model file or engine to judge.
         samples: what ``open_samples`` takes, or an open sample set.
-        metric: ``miou``, ``module:function`` or ``module:Class`` (see ``deploy.metrics.own``);
-            None takes the task's own where the samples have fitting ground truth.
+        metric: a name that ``deploy.metrics.task.built_in`` knows, ``module:function`` or
+            ``module:Class`` (see ``deploy.metrics.own``), or several with commas between; None
+            takes the task's own where the samples have fitting ground truth.
         thresholds: what the candidate must reach.
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
         board: where the candidate runs; built there if it has TensorRT. None for this machine.
         board_runtime: ``tensorrt`` or ``onnxruntime``; None for TensorRT where the board has it.
+        workers: processes of this machine or of a Dask cluster that run both files and judge; they
+            say what one process with one thread says.
         i_know: ``overlap`` to judge by samples that a file was calibrated on; noted in the result.
         progress: called with ``samples`` and ``layers`` as phases.
 
@@ -73,23 +77,23 @@ def verify(
     reference, candidate = Path(reference), Path(candidate)
     candidate_spec = spec_of(candidate)
     spec = spec_of(reference) or candidate_spec
-    opened = open_samples(samples, spec) if isinstance(samples, (str, Path)) else samples
-    if len(opened) == 0:
-        raise UserError("there are no samples to verify on", fix="Name others with --samples")
+    opened = _opened(samples, spec)
     overlap = _overlap((candidate, reference), opened, tuple(i_know))
     run = Gathering(spec, metric)
+    workers = _workers(workers, board)
     with (
         open_session(reference, threads=threads) as reference_session,
         _candidate(candidate, opened, board, board_runtime, threads, progress) as candidate_session,
     ):
-        _feed(run, opened, reference_session, candidate_session, progress)
+        run.declare_outputs(reference_session.outputs, candidate_session.outputs)
+        if workers.backend == "serial":
+            _feed(run, opened, reference_session, candidate_session, progress)
+        else:
+            judge_elsewhere(run, opened, (reference, candidate), workers, progress)
         where = _where(candidate_session)
     emulated = candidate_session.runtime == "onnxruntime" and _is_emulated(candidate_spec)
-    inside = None
-    if layers:
-        inside = compare_layers(
-            reference, candidate, opened, emulate=emulated, threads=threads, progress=progress
-        )
+    within = partial(compare_layers, emulate=emulated, threads=threads, progress=progress)
+    inside = within(reference, candidate, opened) if layers else None
     overall, paired = run.outputs, run.paired()
     return Comparison(
         reference=reference.name,
@@ -105,6 +109,20 @@ def verify(
     )
 
 
+def _opened(samples: Samples | Path | str, spec: ModelSpec | None) -> Samples:
+    opened = open_samples(samples, spec) if isinstance(samples, (str, Path)) else samples
+    if len(opened) == 0:
+        raise UserError("there are no samples to verify on", fix="Name others with --samples")
+    return opened
+
+
+def _workers(workers: Workers | None, board: Board | None) -> Workers:
+    workers = workers or Workers()
+    if board is not None and workers.backend != "serial":
+        raise UserError("a board runs one sample at a time", fix="Drop --jobs and --scheduler")
+    return workers
+
+
 def _feed(
     run: Gathering,
     samples: Samples,
@@ -113,9 +131,8 @@ def _feed(
     progress: Progress | None,
 ) -> None:
     """Let every sample through both sessions."""
-    run.declare_outputs(reference.outputs, candidate.outputs)
     for index, (name, sample) in enumerate(zip(samples.names, samples, strict=True)):
-        feeds = _checked(name, inputs_of(sample), reference)
+        feeds = checked_feeds(name, inputs_of(sample), reference)
         run.add(name, reference.run(feeds), candidate.run(feeds), sample)
         if progress is not None:
             progress("samples", index + 1, len(samples))
@@ -167,21 +184,6 @@ def _is_emulated(spec: ModelSpec | None) -> bool:
     """Whether an INT8 model file has its Q/DQ placed for TensorRT."""
     quantization = spec.quantization if spec is not None else None
     return quantization is not None and quantization.get("policy") == "tensorrt"
-
-
-def _checked(name: str, feeds: Mapping[str, Array], session: Session) -> Mapping[str, Array]:
-    """``feeds`` if they fit the model and are finite; else an error that names the sample."""
-    try:
-        check_feeds(session.inputs, feeds)
-    except UserError as error:
-        raise UserError(f"sample {name!r}: {error.message}", fix=error.fix) from error
-    for key, array in feeds.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise UserError(
-                f"sample {name!r}: input {key!r} holds NaN or infinity",
-                fix="Remove this sample, or mend what made it",
-            )
-    return feeds
 
 
 def _notes(run: Gathering, spec: ModelSpec | None) -> list[str]:

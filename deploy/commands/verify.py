@@ -31,8 +31,9 @@ def command(
     metric: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|module:function",
-            help="Task metric; without it the task's own where samples have ground truth.",
+            metavar="NAME,…|module:function",
+            help="miou, rayiou, raypq or your own, with commas between; without it the task's own "
+            "where samples have ground truth.",
         ),
     ] = None,
     min_agreement: Annotated[
@@ -55,6 +56,13 @@ def command(
     ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Run in so many processes, each with one thread."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers run.")
     ] = None,
     board: Annotated[
         str | None,
@@ -102,6 +110,8 @@ def command(
     Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
     quantize leaves them. An engine is run only where its device is.
     """
+    from calibration.samples.mapping import backend_for
+    from calibration.sensitivity.noise import Workers
     from deploy.verification import verify
 
     out = Output(json=as_json)
@@ -120,6 +130,7 @@ def command(
             layers=layers,
             threads=threads,
             i_know=i_know or (),
+            workers=Workers(backend_for(jobs, scheduler), jobs, scheduler),
             board=None if board is None else one_board(board, access),
             board_runtime=board_runtime,
             progress=progress,

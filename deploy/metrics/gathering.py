@@ -1,13 +1,15 @@
 """What two models' outputs say of each other, gathered while the samples go by.
 
-Every sample leaves its metrics, and rows that add up; ``paired`` makes of the rows each metric of
-the set with its interval.
+A `Judge` says of one sample everything that a comparison needs, and its `Finding` is small and may
+come from another process; a `Gathering` takes findings in the order of the samples. ``paired``
+makes of them each metric of the set with its interval. Where a sample was judged changes nothing:
+findings are merged one by one, in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,11 @@ from deploy.metrics.outputs import OutputComparison, Parts, compare_output
 from deploy.metrics.pooled import PairedMetric, metric_of_output, metric_of_task
 from deploy.metrics.task import (
     Arrays,
+    Evidence,
     OwnTaskMetric,
-    Rows,
     TaskMetric,
     default_metric,
-    find_metric,
+    find_metrics,
     has_ground_truth,
 )
 from exporters.errors import UserError
@@ -37,25 +39,83 @@ class SampleAgreement:
     outputs: Mapping[str, Mapping[str, float]]
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What one sample says.
+
+    Attributes:
+        outputs: by name, the comparison of this sample's outputs alone.
+        tasks: by the name of a task's metric, its evidence; without those that found none.
+    """
+
+    outputs: Mapping[str, OutputComparison]
+    tasks: Mapping[str, Evidence]
+
+
+@dataclass
+class Judge:
+    """Judges one sample at a time; picklable, and the same wherever it does so.
+
+    Attributes:
+        spec: self-description of the reference, or of the candidate; None for foreign models.
+        metric: names with commas between, as ``find_metrics`` takes them; None for none.
+        asked: samples without ground truth are an error.
+        declared: every output that is compared.
+    """
+
+    spec: ModelSpec | None
+    metric: str | None
+    asked: bool
+    declared: dict[str, OutputSpec] = field(default_factory=dict)
+    _metrics: dict[str, TaskMetric] | None = field(default=None, repr=False)
+
+    @property
+    def metrics(self) -> dict[str, TaskMetric]:
+        if self._metrics is None:
+            self._metrics = find_metrics(self.metric, self.spec) if self.metric else {}
+        return self._metrics
+
+    def comparison(self, output: str) -> OutputComparison:
+        return compare_output(self.declared[output], self.spec.classes if self.spec else ())
+
+    def __call__(self, name: str, reference: Arrays, candidate: Arrays, sample: Arrays) -> Finding:
+        """One sample: its name, what either model gave, and the sample with its ground truth."""
+        outputs = {output: self.comparison(output) for output in self.declared}
+        for output, alone in outputs.items():
+            alone.update(reference[output], candidate[output])
+        tasks = {}
+        if self.asked or has_ground_truth(labels_of(sample), self.spec):
+            for metric, judge in self.metrics.items():
+                evidence = judge.rows(reference, candidate, sample, name)
+                if evidence:
+                    tasks[metric] = evidence
+        return Finding(outputs, tasks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a user's module is imported where the judge works
+        return {**self.__dict__, "_metrics": None}
+
+
 class Gathering:
     """Add samples, then read ``outputs``, ``parts``, ``samples`` and ``paired``.
 
     Args:
         spec: self-description of the reference, or of the candidate; None for foreign models.
-        metric: of the task, as ``deploy.metrics.task.find_metric`` takes it; None for the task's
+        metric: of the task, as ``deploy.metrics.task.find_metrics`` takes it; None for the task's
             own where samples have fitting ground truth.
     """
 
     def __init__(self, spec: ModelSpec | None, metric: str | None) -> None:
-        self._spec = spec
-        self._asked = metric is not None
         self.metric_name = metric or default_metric(spec)
-        self._metric = find_metric(self.metric_name, spec) if self.metric_name else None
-        self._whole = self._metric.whole_set() if isinstance(self._metric, OwnTaskMetric) else None
-        self._declared: dict[str, OutputSpec] = {}
+        self.judge = Judge(spec, self.metric_name, asked=metric is not None)
+        self._whole = {
+            name: whole
+            for name, found in self.judge.metrics.items()
+            if isinstance(found, OwnTaskMetric) and (whole := found.whole_set()) is not None
+        }
         self._overall: dict[str, OutputComparison] = {}
         self._output_rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-        self._task_rows: list[tuple[str, Rows]] = []
+        self._evidence: list[tuple[str, Mapping[str, Evidence]]] = []
         self.samples: list[SampleAgreement] = []
 
     def declare_outputs(
@@ -69,46 +129,41 @@ class Gathering:
                 f"the reference has outputs {names}, the candidate {other}",
                 fix="Compare two files of the same variant and the same output (--logits or not)",
             )
-        described = {o.name: o for o in self._spec.outputs} if self._spec is not None else {}
+        spec = self.judge.spec
+        described = {o.name: o for o in spec.outputs} if spec is not None else {}
         for output in reference:
-            self._declared[output.name] = described.get(output.name) or OutputSpec(
+            self.judge.declared[output.name] = described.get(output.name) or OutputSpec(
                 output.name, output.dtype, output.shape
             )
-            self._overall[output.name] = self._new(output.name)
+            self._overall[output.name] = self.judge.comparison(output.name)
 
-    def _new(self, output: str) -> OutputComparison:
-        return compare_output(self._declared[output], self._spec.classes if self._spec else ())
+    @property
+    def needs_outputs(self) -> str | None:
+        """The metric that has to see every output of the set itself; None where there is none."""
+        return next(iter(self._whole), None)
 
     def add(self, name: str, reference: Arrays, candidate: Arrays, sample: Arrays) -> None:
         """One sample: its name, what either model gave, and the sample with its ground truth."""
-        metrics = {}
-        for output, overall in self._overall.items():
-            alone = self._new(output)
-            for comparison in (alone, overall):
-                comparison.update(reference[output], candidate[output])
-            metrics[output] = alone.metrics()
+        self.take(name, self.judge(name, reference, candidate, sample))
+        for instances in self._whole.values():
+            for instance, outputs in zip(instances, (reference, candidate), strict=True):
+                instance.update(outputs, sample)
+
+    def take(self, name: str, finding: Finding) -> None:
+        """What was found of one sample, the next in order."""
+        for output, alone in finding.outputs.items():
+            self._overall[output].merge(alone)
             for metric, row in alone.rows().items():
                 self._output_rows.setdefault((output, metric), []).append(row)
+        metrics = {output: alone.metrics() for output, alone in finding.outputs.items()}
         self.samples.append(SampleAgreement(name, metrics))
-        if self._metric is not None and self._is_judged(sample):
-            self._judge(self._metric, name, reference, candidate, sample)
-
-    def _is_judged(self, sample: Arrays) -> bool:
-        return self._asked or has_ground_truth(labels_of(sample), self._spec)
-
-    def _judge(
-        self, metric: TaskMetric, name: str, reference: Arrays, candidate: Arrays, sample: Arrays
-    ) -> None:
-        rows = metric.rows(reference, candidate, sample, name)
-        if rows:
-            self._task_rows.append((name, rows))
-        for instance, outputs in zip(self._whole or (), (reference, candidate), strict=False):
-            instance.update(outputs, sample)
+        if finding.tasks:
+            self._evidence.append((name, finding.tasks))
 
     @property
     def judged(self) -> int:
         """Samples in which the task's metric found something to judge."""
-        return len(self._task_rows)
+        return len(self._evidence)
 
     @property
     def outputs(self) -> dict[str, dict[str, float]]:
@@ -129,28 +184,32 @@ class Gathering:
             for (output, metric), rows in self._output_rows.items()
             if not np.isnan(value := values[output][metric])
         ]
-        return (*self._task_metrics(), *found)
+        tasks = [metric for name in self.judge.metrics for metric in self._task_metrics(name)]
+        return (*tasks, *found)
 
-    def _task_metrics(self) -> list[PairedMetric]:
-        if self._metric is None:
-            return []
-        if self._whole is not None:
-            return [self._whole_metric(self._whole)] if self.samples else []
-        keys = dict.fromkeys(key for _, rows in self._task_rows for key in rows)
-        return [self._task_metric(key) for key in keys]
+    def _task_metrics(self, name: str) -> list[PairedMetric]:
+        if name in self._whole:
+            return [self._whole_metric(name, self._whole[name])] if self.samples else []
+        keys = dict.fromkeys(key for _, tasks in self._evidence for key in tasks.get(name, ()))
+        return [self._task_metric(name, key) for key in keys]
 
-    def _task_metric(self, key: str) -> PairedMetric:
-        assert self._metric is not None
-        names = [name for name, rows in self._task_rows if key in rows]
-        rows = [rows[key] for _, rows in self._task_rows if key in rows]
-        stacked = np.stack([ours for ours, _ in rows]), np.stack([theirs for _, theirs in rows])
-        return metric_of_task(key, self._metric.unit, self._metric.value, stacked, names)
+    def _task_metric(self, name: str, key: str) -> PairedMetric:
+        metric = self.judge.metrics[name]
+        found = [
+            (sample, tasks[name][key])
+            for sample, tasks in self._evidence
+            if key in tasks.get(name, ())
+        ]
+        ours, theirs = ([both[side] for _, both in found] for side in (0, 1))
+        pools = metric.pool(key, ours), metric.pool(key, theirs)
+        return metric_of_task(key, metric.unit, pools, [sample for sample, _ in found])
 
-    def _whole_metric(self, instances: tuple[Any, Any]) -> PairedMetric:
+    def _whole_metric(self, name: str, instances: tuple[Any, Any]) -> PairedMetric:
         """Of a class: its values over the set, and an interval from single samples."""
-        title = str(self.metric_name).partition(":")[2]
+        title = name.partition(":")[2]
         ours, theirs = (float(instance.value()) for instance in instances)
-        single = self._task_metric(title) if self._task_rows else None
+        seen = any(title in tasks.get(name, ()) for _, tasks in self._evidence)
+        single = self._task_metric(name, title) if seen else None
         return PairedMetric(
             name=title,
             output="",

@@ -61,6 +61,10 @@ class ConfusionMatrix:
         pairs = np.bincount(rows * classes + columns, minlength=classes * classes)
         self.counts += pairs.reshape(classes, classes)
 
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add what another one of the same classes has counted."""
+        self.counts += other.counts
+
     @property
     def total(self) -> int:
         return int(self.counts.sum())
@@ -97,9 +101,16 @@ class SliceAgreement:
     def update(self, reference: Array, candidate: Array) -> None:
         """Add one sample of integer labels of the same shape."""
         slices = np.moveaxis(reference == candidate, self._axis, 0)
-        equal = slices.reshape(slices.shape[0], -1).sum(axis=1)
-        self._equal = equal if self._equal is None else self._equal + equal
-        self._size += slices[0].size
+        self._add(slices.reshape(slices.shape[0], -1).sum(axis=1), slices[0].size)
+
+    def merge(self, other: SliceAgreement) -> None:
+        """Add what another one of the same axis has counted."""
+        if other._equal is not None:
+            self._add(other._equal, other._size)
+
+    def _add(self, equal: NDArray[np.int64], size: int) -> None:
+        self._equal = equal.copy() if self._equal is None else self._equal + equal
+        self._size += size
 
     @property
     def agreement(self) -> NDArray[np.float64]:

@@ -37,6 +37,10 @@ class OutputComparison(Protocol):
         """Add one sample."""
         ...
 
+    def merge(self, other: Any) -> None:
+        """Add what another comparison of the same output has seen."""
+        ...
+
     def metrics(self) -> Metrics:
         """Over everything seen; higher is better for ``agreement…``, ``sqnr_db`` and ``cosine``."""
         ...
@@ -88,6 +92,9 @@ class TensorComparison:
         _require_alike(self._output, reference, candidate)
         self._error.update(reference, candidate)
 
+    def merge(self, other: TensorComparison) -> None:
+        self._error.merge(other._error)
+
     def metrics(self) -> Metrics:
         error = self._error.result()
         return {
@@ -123,6 +130,10 @@ class DiscreteComparison:
         self._equal += int((reference == candidate).sum())
         self._size += reference.size
 
+    def merge(self, other: DiscreteComparison) -> None:
+        self._equal += other._equal
+        self._size += other._size
+
     def metrics(self) -> Metrics:
         return {"agreement": self._equal / self._size if self._size else float("nan")}
 
@@ -149,6 +160,11 @@ class LabelComparison:
         self.confusion.update(reference, candidate)
         if self._slices is not None:
             self._slices.update(reference, candidate)
+
+    def merge(self, other: LabelComparison) -> None:
+        self.confusion.merge(other.confusion)
+        if self._slices is not None and other._slices is not None:
+            self._slices.merge(other._slices)
 
     def metrics(self) -> Metrics:
         return {
@@ -193,6 +209,10 @@ class LogitComparison:
     def update(self, reference: Array, candidate: Array) -> None:
         self._tensor.update(reference, candidate)
         self._labels.update(reference.argmax(axis=-1), candidate.argmax(axis=-1))
+
+    def merge(self, other: LogitComparison) -> None:
+        self._tensor.merge(other._tensor)
+        self._labels.merge(other._labels)
 
     def metrics(self) -> Metrics:
         return {**self._labels.metrics(), **self._tensor.metrics()}

@@ -3,9 +3,10 @@
 Both models see the same samples, so they are compared *sample by sample*: what makes a sample hard
 for both cancels out, and a few dozen samples detect what hundreds of unpaired ones would not.
 
-A metric of a set is a function of sums over its samples: the mean difference of ``sum d`` and n,
-agreement of equal and all elements, mIoU of two confusion matrices. So every sample is one *row* of
-numbers that add up, and all of this holds for any of them:
+A metric of a set is a function of how many times each sample is in it. Most are of sums: the mean
+difference of ``sum d`` and n, agreement of equal and all elements, mIoU of two confusion matrices,
+so that every sample is one *row* of numbers that add up; average precision is of a ranking in which
+every detection stands that many times. All of this holds for any of them:
 
 * interval, 20 samples or more: bootstrap over the rows, BCa (bias-corrected and accelerated; Efron,
   "Better Bootstrap Confidence Intervals", JASA 82, 1987);
@@ -42,6 +43,9 @@ BCA, STUDENT, BINOMIAL = "BCa bootstrap", "Student's t", "Clopper-Pearson"
 Float = NDArray[np.float64]
 Statistic = Callable[[Float], Float]
 """From sums ``[..., k]`` over samples to values ``[...]``."""
+
+Pool = Callable[[Float], Float]
+"""From how many times each sample is in a set, ``[sets, n]``, to the value of each, ``[sets]``."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,32 @@ def pooled_interval(
     Raises:
         UserError: fewer than two samples, or the statistic is not finite.
     """
-    count = len(rows)
+    return set_interval(len(rows), sums_of(rows, statistic), confidence=confidence, seed=seed)
+
+
+def sums_of(rows: Float, statistic: Statistic) -> Pool:
+    """The statistic of the sums over a set, of what each sample adds, ``[n, k]``."""
+    return lambda times: statistic(times @ rows)
+
+
+def set_interval(
+    count: int, pool: Pool, *, confidence: float = CONFIDENCE, seed: int = 0
+) -> PairedInterval:
+    """Interval of any value of a set of samples.
+
+    Args:
+        count: samples.
+        pool: finite wherever at least one of the samples is in the set.
+
+    Raises:
+        UserError: fewer than two samples, or a value is not finite.
+    """
     if count < 2:
         raise UserError(
             f"{count} pairs say nothing about spread", fix="Verify on at least two samples"
         )
-    value = float(statistic(rows.sum(axis=0)))
-    without_one = statistic(rows.sum(axis=0) - rows)
+    value = float(pool(np.ones((1, count)))[0])
+    without_one = _of_sets(pool, count, lambda start, size: 1.0 - np.eye(size, count, start))
     pull = without_one.mean() - without_one  # where each sample pulls the value to
     if not (math.isfinite(value) and np.isfinite(pull).all()):
         raise UserError("a metric is NaN or infinite; no interval can be computed")
@@ -140,8 +163,8 @@ def pooled_interval(
         reach = student_t(upper, count - 1) * error
         low, high = value - reach, value + reach
     elif error > 0:
-        means = _resampled(rows, statistic, np.random.default_rng(seed))
-        low, high = _bca(value, means, pull, confidence)
+        values = _resampled(count, pool, np.random.default_rng(seed))
+        low, high = _bca(value, values, pull, confidence)
     detectable = (student_t(upper, count - 1) + student_t(POWER, count - 1)) * error
     return PairedInterval(
         value=value,
@@ -153,6 +176,11 @@ def pooled_interval(
         deviation=error * math.sqrt(count),
         method=method,
     )
+
+
+def each_alone(count: int, pool: Pool) -> Float:
+    """The value of every sample as a set of its own: ``[count]``."""
+    return _of_sets(pool, count, lambda start, size: np.eye(size, count, start))
 
 
 def share_interval(hits: ArrayLike, *, confidence: float = CONFIDENCE) -> PairedInterval:
@@ -253,9 +281,8 @@ def _bca(value: float, means: Float, pull: Float, confidence: float) -> tuple[fl
     return float(low), float(high)
 
 
-def _resampled(rows: Float, statistic: Statistic, random: np.random.Generator) -> Float:
-    """The statistic of ``RESAMPLES`` sets, each drawn with replacement: ``[RESAMPLES]``."""
-    count = len(rows)
+def _resampled(count: int, pool: Pool, random: np.random.Generator) -> Float:
+    """The value of ``RESAMPLES`` sets, each drawn with replacement: ``[RESAMPLES]``."""
     values = np.empty(RESAMPLES)
     size = max(1, _BLOCK // count)
     for start in range(0, RESAMPLES, size):
@@ -263,5 +290,12 @@ def _resampled(rows: Float, statistic: Statistic, random: np.random.Generator) -
         drawn = random.integers(count, size=(len(block), count))
         drawn += np.arange(len(block))[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=len(block) * count).reshape(-1, count)
-        block[:] = statistic(times @ rows)
+        block[:] = pool(times.astype(np.float64))
     return values
+
+
+def _of_sets(pool: Pool, count: int, sets: Callable[[int, int], Float]) -> Float:
+    """The value of ``count`` sets; ``sets`` makes so many of them from a first one on."""
+    size = max(1, _BLOCK // count)
+    starts = range(0, count, size)
+    return np.concatenate([pool(sets(first, min(size, count - first))) for first in starts])

@@ -5,7 +5,7 @@
 | ``agreement…``  | equal elements, all elements              | their ratio                  |
 | ``sqnr_db``     | signal ``sum r²``, noise ``sum (r - c)²`` | ``10 log10(signal / noise)`` |
 | ``cosine``      | ``sum r c``, ``sum r²``, ``sum c²``       | ``rc / sqrt(r² c²)``         |
-| a task's own    | its reference and candidate rows          | `deploy.metrics.task`        |
+| a task's own    | evidence for either model                 | `deploy.metrics.task`        |
 
 The reference agrees with itself wholly, so that 1 minus an agreement or a cosine is a loss. An SQNR
 has no such counterpart and is its own value.
@@ -22,9 +22,12 @@ import numpy as np
 from deploy.metrics.paired import (
     Float,
     PairedInterval,
+    Pool,
     Statistic,
-    pooled_interval,
+    each_alone,
+    set_interval,
     share_interval,
+    sums_of,
 )
 from exporters.errors import UserError
 
@@ -120,7 +123,7 @@ def metric_of_output(
     elif one_each:
         interval = _shifted(share_interval(rows[:, 0]), -shift)
     else:
-        interval, why_not = _try(rows, statistic, shift)
+        interval, why_not = _try(len(rows), sums_of(rows, statistic), shift)
     if interval is not None and perfect is not None:
         interval = replace(interval, high=min(interval.high, 0.0))  # nothing agrees more than fully
     return PairedMetric(
@@ -137,43 +140,38 @@ def metric_of_output(
 
 
 def metric_of_task(
-    name: str,
-    unit: str,
-    statistic: Statistic,
-    rows: tuple[Float, Float],
-    sample_names: Sequence[str],
+    name: str, unit: str, pools: tuple[Pool, Pool], sample_names: Sequence[str]
 ) -> PairedMetric:
     """A metric that both models have by themselves.
 
     Args:
-        statistic: of the sums of either model's rows.
-        rows: the reference's and the candidate's, ``[n, k]`` each.
+        pools: the value of a set of the samples, of the reference and of the candidate.
     """
-    width = rows[0].shape[1]
+    of_reference, of_candidate = pools
+    count = len(sample_names)
 
-    def difference(sums: Float) -> Float:
-        gap: Float = statistic(sums[..., width:]) - statistic(sums[..., :width])
+    def difference(times: Float) -> Float:
+        gap: Float = of_candidate(times) - of_reference(times)
         return gap
 
-    both = np.concatenate(rows, axis=1)
-    interval, why_not = _try(both, difference, 0.0)
-    totals = [float(statistic(part.sum(axis=0))) for part in rows]
+    interval, why_not = _try(count, difference, 0.0)
+    once = np.ones((1, count))
     return PairedMetric(
         name=name,
         output="",
         unit=unit,
-        reference=totals[0],
-        candidate=totals[1],
+        reference=float(of_reference(once)[0]),
+        candidate=float(of_candidate(once)[0]),
         interval=interval,
         sample_names=tuple(sample_names),
-        values=tuple(float(value) for value in difference(both)),
+        values=tuple(each_alone(count, difference).tolist()),
         why_not=why_not,
     )
 
 
-def _try(rows: Float, statistic: Statistic, shift: float) -> tuple[PairedInterval | None, str]:
+def _try(count: int, pool: Pool, shift: float) -> tuple[PairedInterval | None, str]:
     try:
-        return _shifted(pooled_interval(rows, statistic), -shift), ""
+        return _shifted(set_interval(count, pool), -shift), ""
     except UserError as error:
         return None, error.message
 

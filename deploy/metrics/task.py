@@ -1,30 +1,30 @@
-"""The number that a task is judged by: occupancy mIoU, or what a user names.
+"""The number that a task is judged by: one that edgeport knows by name, or what a user names.
 
-A task metric looks at one sample at a time and gives, for either model, a row of numbers that add
-up over samples; the value of a set is a function of the sums. So memory holds one row a sample, and
-`deploy.metrics.paired` can ask what other sets would have given. `deploy.metrics.own` has the forms
-of a user's metric.
+A task metric looks at one sample at a time and keeps *evidence* for either model: the value of any
+set of samples is a function of the evidence of those in it. So memory holds little a sample,
+samples may be judged anywhere, and `deploy.metrics.paired` can ask what other sets would have
+given. Evidence of most metrics is a row of numbers that add up; `deploy.metrics.ranking` keeps
+ranked detections. `deploy.metrics.own` has the forms of a user's metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.samples.base import labels_of
-from deploy.metrics.occupancy import MASK_CAMERA, SEMANTICS, OccupancyMIoU, mean_iou
+from deploy.metrics.occupancy import MASK_CAMERA, SEMANTICS
 from deploy.metrics.own import OwnMetric, load_metric
-from deploy.metrics.paired import Float, mean
+from deploy.metrics.paired import Float, Pool, mean, sums_of
 from exporters.errors import UserError, did_you_mean
 from exporters.modelfile import ModelSpec, OutputSpec
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-Rows = dict[str, tuple[Float, Float]]
-"""By the name of a number: the reference's row and the candidate's."""
+Evidence = dict[str, tuple[Any, Any]]
+"""By the name of a number: what a sample says of the reference and of the candidate."""
 
 
 class TaskMetric(Protocol):
@@ -35,8 +35,8 @@ class TaskMetric(Protocol):
 
     def rows(
         self, reference: Arrays, candidate: Arrays, sample: Arrays, sample_name: str = ""
-    ) -> Rows:
-        """What one sample adds; empty where it has nothing to judge.
+    ) -> Evidence:
+        """What one sample says; empty where it has nothing to judge.
 
         Args:
             reference, candidate: outputs of either model by name.
@@ -44,44 +44,26 @@ class TaskMetric(Protocol):
         """
         ...
 
-    def value(self, sums: Float) -> Float:
-        """Of sums ``[..., k]`` of either model's rows; NaN where nothing was seen to judge."""
+    def pool(self, key: str, rows: Sequence[Any]) -> Pool:
+        """The number called ``key`` of sets of samples, from one model's evidence of each sample.
+
+        It is NaN where nothing was seen to judge.
+        """
         ...
 
 
-class OutputMIoU:
-    """mIoU of the output that holds occupancy labels or logits."""
-
-    unit = "%"
-
-    def __init__(self, output: OutputSpec, classes: int) -> None:
-        self._output = output
-        self._classes = classes
-        self._free = output.details.get("free_class", classes - 1)
-
-    def rows(
-        self,
-        reference: Arrays,
-        candidate: Arrays,
-        sample: Arrays,
-        sample_name: str = "",  # noqa: ARG002
-    ) -> Rows:
-        labels = labels_of(sample)
-        return {"miou": (self._counts(reference, labels), self._counts(candidate, labels))}
-
-    def _counts(self, outputs: Arrays, labels: Arrays) -> Float:
-        prediction = outputs[self._output.name]
-        if self._output.semantics.endswith("logits"):
-            prediction = prediction.argmax(axis=-1)
-        alone = OccupancyMIoU(self._classes, self._free)
-        alone.update(prediction, labels)
-        return alone.confusion.counts.ravel().astype(np.float64)
+class SummedMetric:
+    """A metric whose evidence is rows that add up; ``value`` is a function of the sums."""
 
     def value(self, sums: Float) -> Float:
-        return mean_iou(sums.reshape(*sums.shape[:-1], self._classes, self._classes), self._free)
+        """Of sums ``[..., k]`` of either model's rows; NaN where nothing was seen to judge."""
+        raise NotImplementedError
+
+    def pool(self, key: str, rows: Sequence[Float]) -> Pool:  # noqa: ARG002
+        return sums_of(np.stack(rows), self.value)
 
 
-class OwnTaskMetric:
+class OwnTaskMetric(SummedMetric):
     """A user's metric, averaged over the samples."""
 
     def __init__(self, own: OwnMetric) -> None:
@@ -90,7 +72,7 @@ class OwnTaskMetric:
 
     def rows(
         self, reference: Arrays, candidate: Arrays, sample: Arrays, sample_name: str = ""
-    ) -> Rows:
+    ) -> Evidence:
         ours = self._own.of_reference(reference, sample, sample_name)
         theirs = self._own.of_candidate(reference, candidate, sample, sample_name)
         if self._own.form == "set":  # one of the two may find nothing to judge
@@ -112,6 +94,18 @@ class OwnTaskMetric:
         return (target(), target()) if self._own.form == "set" else None
 
 
+def find_metrics(names: str, spec: ModelSpec | None) -> dict[str, TaskMetric]:
+    """The metrics called ``names``, with commas between them, each by its name.
+
+    Raises:
+        UserError: as `find_metric`, or a name stands there twice.
+    """
+    listed = [name.strip() for name in names.split(",")]
+    if len(set(listed)) < len(listed):
+        raise UserError(f"--metric {names} names a metric twice", fix="Name each once")
+    return {name: find_metric(name, spec) for name in listed}
+
+
 def find_metric(name: str, spec: ModelSpec | None) -> TaskMetric:
     """The metric called ``name``, or the function or class at ``module:attribute``.
 
@@ -120,24 +114,19 @@ def find_metric(name: str, spec: ModelSpec | None) -> TaskMetric:
     """
     if ":" in name:
         return OwnTaskMetric(load_metric(name))
-    if name not in BUILT_IN:
+    made = built_in()
+    if name not in made:
         raise UserError(
-            f"unknown metric {name!r}", fix=did_you_mean(name, [*BUILT_IN, "module:function"])
+            f"unknown metric {name!r}", fix=did_you_mean(name, [*made, "module:function"])
         )
-    return BUILT_IN[name](spec)
+    return made[name](spec)
 
 
-def _miou(spec: ModelSpec | None) -> TaskMetric:
-    output = occupancy_output(spec)
-    if output is None or spec is None:
-        raise UserError(
-            "the model file declares no occupancy output, which mIoU needs",
-            fix="Export the model with edgeport, or name your own --metric module:function",
-        )
-    return OutputMIoU(output, len(spec.classes))
+def built_in() -> dict[str, Callable[[ModelSpec | None], TaskMetric]]:
+    """Every metric that has a name: what makes it for a model."""
+    from deploy.metrics.judges import OCCUPANCY_METRICS
 
-
-BUILT_IN = {"miou": _miou}
+    return dict(OCCUPANCY_METRICS)
 
 
 def default_metric(spec: ModelSpec | None) -> str | None:

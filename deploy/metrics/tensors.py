@@ -79,6 +79,11 @@ class ErrorAccumulator:
         rows = [_sums(r, c) for r, c in pair]
         self._add(np.stack([s for s, _ in rows], axis=1), np.stack([n for _, n in rows], axis=1))
 
+    def merge(self, other: ErrorAccumulator) -> None:
+        """Add what another one of the same axis has seen."""
+        if other._sums is not None and other._counts is not None:
+            self._add(other._sums.copy(), other._counts.copy())
+
     def _parts(self, array: Array) -> Array:
         """``array`` as ``[parts, elements]``."""
         if self._axis is None:

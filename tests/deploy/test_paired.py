@@ -71,7 +71,7 @@ def test_resampled_values_are_those_of_all_possible_draws(monkeypatch: pytest.Mo
     rows = np.array([[1.0, 2.0], [3.0, 3.0], [0.0, 5.0], [2.0, 2.0]])
     every = np.array([mean(rows[list(d)].sum(0)) for d in itertools.product(range(4), repeat=4)])
     monkeypatch.setattr(paired, "RESAMPLES", 100_000)
-    drawn = paired._resampled(rows, mean, np.random.default_rng(0))
+    drawn = paired._resampled(4, paired.sums_of(rows, mean), np.random.default_rng(0))
     for share in (0.05, 0.5, 0.95):
         # the share of draws at or below a value scatters by less than 0.16 % in 100000 of them
         value = np.quantile(every, share, method="inverted_cdf")

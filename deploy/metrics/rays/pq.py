@@ -36,7 +36,7 @@ LEAST_RAYS = 10
 
 _MATCH = 0.5
 _ID_BITS = 32  # of the predicted id in the key of a pair
-_KINDS = 4  # sum of IoU, TP, FP, FN
+SEGMENT_KINDS = 4  # sum of IoU, TP, FP, FN
 _LEAST = 1e-5  # upstream divides by at least this
 
 
@@ -59,7 +59,7 @@ def segment_counts(
     """
     theirs = _true_segments(seen.truth, truth_ids.ravel()[seen.truth_voxel], things)
     ours = prediction_ids.ravel()[seen.prediction_voxel].astype(np.int64)
-    counts = np.zeros((len(THRESHOLDS_M), classes, _KINDS))
+    counts = np.zeros((len(THRESHOLDS_M), classes, SEGMENT_KINDS))
     present = np.union1d(np.unique(seen.truth), np.unique(seen.prediction))
     for label in present[present < classes]:
         true, predicted = seen.truth == label, seen.prediction == label
@@ -116,7 +116,7 @@ def panoptic_quality(counts: Float) -> Float:
 
     NaN where a class has neither TP nor FP nor FN.
     """
-    iou, tp, fp, fn = (counts[..., kind] for kind in range(_KINDS))
+    iou, tp, fp, fn = (counts[..., kind] for kind in range(SEGMENT_KINDS))
     quality = iou / np.maximum(tp, _LEAST) * tp / np.maximum(tp + fp / 2 + fn / 2, _LEAST)
     return np.where(tp + fp + fn > 0, 100 * quality, np.nan)
 
@@ -140,7 +140,7 @@ class RayPQ:
         self._free = classes - 1
         self._things = tuple(things)
         self._grid = grid
-        self.counts: Float = np.zeros((len(THRESHOLDS_M), classes - 1, _KINDS))
+        self.counts: Float = np.zeros((len(THRESHOLDS_M), classes - 1, SEGMENT_KINDS))
 
     def update(
         self,
