@@ -56,16 +56,14 @@ def verify(
         reference: model file or engine that is taken as right.
         candidate: model file or engine to judge.
         samples: what ``open_samples`` takes, or an open sample set.
-        metric: a name that ``deploy.metrics.task.built_in`` knows, ``module:function`` or
-            ``module:Class`` (see ``deploy.metrics.own``), or several with commas between; None
-            takes the task's own where the samples have fitting ground truth.
+        metric: what ``deploy.metrics.task.find_metrics`` takes; None for the task's own where the
+            samples have fitting ground truth.
         thresholds: what the candidate must reach.
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
         board: where the candidate runs; built there if it has TensorRT. None for this machine.
         board_runtime: ``tensorrt`` or ``onnxruntime``; None for TensorRT where the board has it.
-        workers: processes of this machine or of a Dask cluster that run both files and judge; they
-            say what one process with one thread says.
+        workers: processes that run both files and judge; the result is that of one thread.
         i_know: ``overlap`` to judge by samples that a file was calibrated on; noted in the result.
         progress: called with ``samples`` and ``layers`` as phases.
 
