@@ -59,7 +59,11 @@ class Trainee(nn.Module):
                 maps = centres(bev)
                 parts["centres"].append(
                     centre_loss(
-                        maps.heatmap[0], maps.reg[0], maps.height[0], frame["boxes"], self.config.grid
+                        maps.heatmap[0],
+                        maps.reg[0],
+                        maps.height[0],
+                        frame["boxes"],
+                        self.config.grid,
                     )
                 )
         return {name: torch.stack(values).mean() for name, values in parts.items() if values}

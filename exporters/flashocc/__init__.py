@@ -55,6 +55,12 @@ VARIANTS = (
         name="flashocc-mini",
         family="flashocc",
         task="occupancy",
+        summary="a twentieth of m0's weights, 6 cameras at 192x512, 200x200x16 voxels, 18 classes",
+    ),
+    Variant(
+        name="flashocc-nano",
+        family="flashocc",
+        task="occupancy",
         summary="the same architecture at 64x176 and 40x40x4 voxels, for trying and testing",
     ),
     Variant(

@@ -126,6 +126,16 @@ class Config:
 M0 = Config()
 M1 = Config(view=View(depth=(1.0, 45.0, 0.5)), width=256)
 MINI = Config(
+    view=View(image_size=(192, 512)),
+    backbone=Backbone(stem=16, blocks=(1, 2, 2, 1)),
+    neck=64,
+    context=48,
+    encoder=(64, 96, 128),
+    width=48,
+)
+"""A twentieth of M0's parameters on the same grid; small enough to be trained on a processor."""
+
+NANO = Config(
     view=View(image_size=(64, 176), depth=(1.0, 45.0, 2.0)),
     grid=Grid(x=(-40.0, 40.0, 2.0), y=(-40.0, 40.0, 2.0), z_out=(-1.0, 5.4, 1.6)),
     backbone=Backbone(stem=8, blocks=(1, 1, 1, 1)),
@@ -136,4 +146,9 @@ MINI = Config(
 )
 """The same architecture with a thousandth of the arithmetic: for tests and for trying things."""
 
-CONFIGS: Mapping[str, Config] = {"flashocc-m0": M0, "flashocc-m1": M1, "flashocc-mini": MINI}
+CONFIGS: Mapping[str, Config] = {
+    "flashocc-m0": M0,
+    "flashocc-m1": M1,
+    "flashocc-mini": MINI,
+    "flashocc-nano": NANO,
+}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.flashocc.config import MINI, NUSCENES_CAMERAS, OCC3D_CLASSES
+from exporters.flashocc.config import NANO, NUSCENES_CAMERAS, OCC3D_CLASSES
 from exporters.flashocc.preprocess import describe_geometry
 from exporters.flashocc.rig import Rig
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, WeightsSource
@@ -14,17 +14,17 @@ from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, WeightsSource
 
 def camera_spec(rig: Rig | None = None, **changes: Any) -> ModelSpec:
     """A small occupancy model for six cameras; ``rig`` baked in where given."""
-    size = MINI.view.image_size
+    size = NANO.view.image_size
     details = {"cameras": list(NUSCENES_CAMERAS), "image_size": list(size)}
     values: dict[str, Any] = {
-        "variant": "flashocc-mini",
+        "variant": "flashocc-nano",
         "family": "flashocc",
         "task": "occupancy",
         "inputs": (InputSpec("images", "uint8", (6, *size, 3), "camera-images", details),),
         "outputs": (OutputSpec("labels", "uint8", (40, 40, 4), "occupancy-labels"),),
         "weights": WeightsSource("random", seed=0),
         "classes": OCC3D_CLASSES,
-        "geometry": describe_geometry(MINI.view, MINI.grid, rig=rig),
+        "geometry": describe_geometry(NANO.view, NANO.grid, rig=rig),
     }
     return ModelSpec(**{**values, **changes})
 

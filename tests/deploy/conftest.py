@@ -17,7 +17,7 @@ from exporters.modelfile import ModelSpec
 
 @dataclass(frozen=True)
 class Mini:
-    """Files of ``flashocc-mini``; tests read them and never change them."""
+    """Files of ``flashocc-nano``; tests read them and never change them."""
 
     folder: Path
     spec: ModelSpec
@@ -58,7 +58,7 @@ def blocky_images(count: int, seed: int, spec: ModelSpec) -> InMemorySamples:
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
     folder = tmp_path_factory.mktemp("mini")
-    spec = export("flashocc-mini", folder / "fp32.onnx").model.require_spec()
+    spec = export("flashocc-nano", folder / "fp32.onnx").model.require_spec()
     result = Mini(folder, spec)
     calibration = write_samples(blocky_images(4, 0, spec), result.calibration)
     write_samples(blocky_images(2, 1, spec), result.evaluation)

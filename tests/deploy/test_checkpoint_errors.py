@@ -15,15 +15,15 @@ from .conftest import Refused
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """All keys of a small FlashOcc, as a training run would save them."""
-    from exporters.flashocc.config import MINI
+    from exporters.flashocc.config import NANO
     from exporters.flashocc.model import FlashOcc
 
-    network = FlashOcc(MINI, torch.nn.Identity())
+    network = FlashOcc(NANO, torch.nn.Identity())
     return dict(network.state_dict())
 
 
 def export(refused: Refused, path: Path) -> str:
-    return refused(2, "export", "flashocc-mini", "--checkpoint", path, "-o", refused.output)
+    return refused(2, "export", "flashocc-nano", "--checkpoint", path, "-o", refused.output)
 
 
 def test_truncated_checkpoint(refused: Refused, checkpoint: dict[str, torch.Tensor]) -> None:

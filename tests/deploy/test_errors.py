@@ -37,17 +37,17 @@ def test_unknown_variant(refused: Refused) -> None:
 
 
 def test_wrong_image_size(refused: Refused) -> None:
-    line = refused(2, "export", "flashocc-mini", "--image-size", "63x170", "-o", refused.output)
+    line = refused(2, "export", "flashocc-nano", "--image-size", "63x170", "-o", refused.output)
     assert "63" in line
     assert "multiple" in line
-    line = refused(2, "export", "flashocc-mini", "--image-size", "big", "-o", refused.output)
+    line = refused(2, "export", "flashocc-nano", "--image-size", "big", "-o", refused.output)
     assert "image size 'big' is not HEIGHTxWIDTH. For example 256x704" in line
 
 
 def test_a_rig_with_a_wrong_key(refused: Refused) -> None:
     path = refused.folder / "rig.json"
     path.write_text(json.dumps({"schema": "edgeport.rig/1", "camera": []}))
-    line = refused(2, "export", "flashocc-mini", "--rig", path, "-o", refused.output)
+    line = refused(2, "export", "flashocc-nano", "--rig", path, "-o", refused.output)
     assert f"{path}: unknown key 'camera'. Did you mean 'cameras'?" in line
 
 
@@ -89,7 +89,7 @@ def test_constant_samples(refused: Refused, mini: Mini) -> None:
 
 def test_nan_samples(refused: Refused, tmp_path: Path) -> None:
     model = tmp_path / "float.onnx"
-    assert run(["export", "flashocc-mini", "--input", "float", "-o", str(model)]) == 0
+    assert run(["export", "flashocc-nano", "--input", "float", "-o", str(model)]) == 0
     shape = tuple(int(size) for size in ModelFile(model).require_spec().inputs[0].shape)
     good = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     bad = good.copy()
@@ -260,7 +260,7 @@ def test_unwritable_output(refused: Refused, mini: Mini, read_only: Path) -> Non
     samples = ["--samples", mini.calibration]
     recipe = write_recipe(refused.folder, mini)
     for arguments in (
-        ["export", "flashocc-mini", "-o", read_only / "m.onnx"],
+        ["export", "flashocc-nano", "-o", read_only / "m.onnx"],
         ["quantize", mini.fp32, *samples, "-o", read_only / "m.onnx"],
         ["cast", mini.fp32, "--to", "fp16", "-o", read_only / "m.onnx"],
         ["samples", mini.calibration, "--model", mini.fp32, "-o", read_only / "set"],
@@ -275,7 +275,7 @@ def test_unwritable_output(refused: Refused, mini: Mini, read_only: Path) -> Non
 def test_an_output_that_exists_is_not_replaced_unasked(refused: Refused, mini: Mini) -> None:
     before = mini.int8.read_bytes()
     for arguments in (
-        ["export", "flashocc-mini", "-o", mini.int8],
+        ["export", "flashocc-nano", "-o", mini.int8],
         ["quantize", mini.fp32, "--samples", mini.calibration, "-o", mini.int8],
         ["cast", mini.fp32, "--to", "fp16", "-o", mini.int8],
     ):
@@ -366,5 +366,5 @@ def test_a_missing_library_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "exporters.flashocc.exporter", raising=False)
     monkeypatch.delattr("exporters.flashocc.exporter", raising=False)
-    line = refused(3, "export", "flashocc-mini", "-o", refused.output)
+    line = refused(3, "export", "flashocc-nano", "-o", refused.output)
     assert line == "torch is not installed; exporting needs it. pip install 'edgeport[export]'"

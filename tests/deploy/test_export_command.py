@@ -26,7 +26,7 @@ def only_these_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
-    return export("flashocc-mini", tmp_path_factory.mktemp("mini") / "mini.onnx").model
+    return export("flashocc-nano", tmp_path_factory.mktemp("mini") / "mini.onnx").model
 
 
 def words_of(*argv: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -47,7 +47,7 @@ def test_models_lists_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_export_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.onnx"
-    code, out, _ = words_of("export", "flashocc-mini", "-o", path, capsys=capsys)
+    code, out, _ = words_of("export", "flashocc-nano", "-o", path, capsys=capsys)
     assert code == EXIT_OK
     assert "random weights, seed 0: labels of this model mean nothing" in out
     assert "synthetic rig baked in" in out
@@ -59,11 +59,11 @@ def test_export_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_export_prints_the_mapping_report_and_takes_every_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from exporters.flashocc.config import MINI
+    from exporters.flashocc.config import NANO
     from exporters.flashocc.model import FlashOcc
 
     weights, path = tmp_path / "w.pth", tmp_path / "m.onnx"
-    state = FlashOcc(MINI, torch.nn.Identity()).state_dict()
+    state = FlashOcc(NANO, torch.nn.Identity()).state_dict()
     torch.save({"state_dict": {f"module.{name}": v for name, v in state.items()}}, weights)
     code, out, err = words_of(
         *("export", "flashocc", "-o", path, "--checkpoint", weights, "--rig", "input"),
@@ -83,7 +83,7 @@ def test_export_with_json_prints_json_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "m.onnx"
-    code, out, err = words_of("export", "flashocc-mini", "-o", path, "--json", capsys=capsys)
+    code, out, err = words_of("export", "flashocc-nano", "-o", path, "--json", capsys=capsys)
     result = json.loads(out)
     assert code == EXIT_OK
     assert err == ""
@@ -119,7 +119,7 @@ def test_inspect_shows_a_model_file(mini: ModelFile, capsys: pytest.CaptureFixtu
     code, out, _ = words_of("inspect", mini.path, capsys=capsys)
     assert code == EXIT_OK
     for word in (
-        "flashocc-mini (flashocc, occupancy), random weights, seed 0",
+        "flashocc-nano (flashocc, occupancy), random weights, seed 0",
         "opset ai.onnx 17; IR version 8",
         "occupancy-labels",
         "Conv",
@@ -137,7 +137,7 @@ def test_inspect_counts(mini: ModelFile, capsys: pytest.CaptureFixture[str]) -> 
     assert found["operators"]["Conv"] == 43
     assert sum(found["operators"].values()) == found["nodes"] == len(mini.proto.graph.node)
     assert found["inputs"] == [{"name": "images", "dtype": "uint8", "shape": [6, 64, 176, 3]}]
-    assert found["spec"]["variant"] == "flashocc-mini"
+    assert found["spec"]["variant"] == "flashocc-nano"
     arrays = [onnx.numpy_helper.to_array(tensor) for tensor in mini.proto.graph.initializer]
     assert sum(found["weights_bytes"].values()) == sum(array.nbytes for array in arrays)
     floats = sum(array.size for array in arrays if array.dtype == np.float32)

@@ -51,7 +51,7 @@ def made(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One bundle with everything in it."""
     recipe = recipe_for(
         mini,
-        model={"variant": "flashocc-mini", "seed": 3},
+        model={"variant": "flashocc-nano", "seed": 3},
         quantization={"scales": "minmax"},
         engines=[{"from": "int8-tensorrt"}, {"from": "fp16"}],
         verify={"scenes": 1, "thresholds": {"min_agreement": 0.05}},
@@ -348,5 +348,5 @@ def test_what_is_wrong_with_the_samples_stops_a_run_unless_known(
 
 def saved(folder: Path, **changes: Any) -> Path:
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"model": {"variant": "flashocc-mini"}, **changes}))
+    path.write_text(yaml.safe_dump({"model": {"variant": "flashocc-nano"}, **changes}))
     return path

@@ -15,7 +15,7 @@ from deploy.recipe import Recipe, load_recipe
 from exporters.errors import UserError
 
 MINIMAL = """\
-    model: {variant: flashocc-mini}
+    model: {variant: flashocc-nano}
     samples: {calibration: "synthetic:4", evaluation: "synthetic:2:100"}
 """
 
@@ -65,7 +65,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_word(tmp_path: Pa
             MINIMAL + "    benchmark: {runs: 0}\n",
             "benchmark.runs (line 3) is 0; input should be greater than or equal to 1",
         ),
-        ("model: {variant: flashocc-mini}\n", "samples is missing"),
+        ("model: {variant: flashocc-nano}\n", "samples is missing"),
         (
             'model: {seed: 1}\nsamples: {calibration: "synthetic:4", evaluation: "synthetic:2"}\n',
             "model (line 1): give either variant or file",

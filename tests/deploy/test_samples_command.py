@@ -49,7 +49,7 @@ def test_synthetic_samples(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
     arguments = ("synthetic", "--count", 2, "--seed", 3, "--model", model, "-o", folder)
     code, out, err = words_of(*arguments, capsys=capsys)
     assert code == EXIT_OK
-    assert out.startswith("wrote 2 samples for flashocc-mini to ")
+    assert out.startswith("wrote 2 samples for flashocc-nano to ")
     assert "note:" not in out
     assert "samples 2/2" in err
     spec = camera_spec(nuscenes_like_rig())

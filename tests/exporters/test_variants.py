@@ -25,7 +25,7 @@ def test_unknown_names() -> None:
 
 def test_options_are_those_of_the_family(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown export option 'sed'"):
-        export("flashocc-mini", tmp_path / "m.onnx", sed=1)
+        export("flashocc-nano", tmp_path / "m.onnx", sed=1)
 
 
 @pytest.mark.parametrize("name", ["torch", "onnxscript"])
@@ -34,6 +34,6 @@ def test_a_missing_library_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # what Python sees where it is not installed
     with pytest.raises(MissingRequirementError) as caught:
-        export("flashocc-mini", tmp_path / "m.onnx")
+        export("flashocc-nano", tmp_path / "m.onnx")
     assert f"{name} is not installed" in str(caught.value)
     assert "pip install 'edgeport[export]'" in str(caught.value)

@@ -198,7 +198,7 @@ def test_flashocc_has_one_rounding_between_nodes(tmp_path: Path) -> None:
     from calibration import open_samples
     from exporters import export
 
-    model = export("flashocc-mini", tmp_path / "mini.onnx").model
+    model = export("flashocc-nano", tmp_path / "mini.onnx").model
     samples = open_samples("synthetic:2", model.spec)
     options = QuantizeOptions("tensorrt", scales="minmax")
     result = audit(quantize(model, samples, tmp_path / "q.onnx", options).model.proto)

@@ -155,7 +155,7 @@ def test_who_says_it(tmp_path: Path) -> None:
         spec_for(foreign.path, FULL, path)
     own = tmp_path / "own.onnx"
     save_model(foreign.proto, own, spec=camera_spec(nuscenes_like_rig()))
-    assert spec_for(own).variant == "flashocc-mini"
+    assert spec_for(own).variant == "flashocc-nano"
     with pytest.raises(UserError, match=r"own\.onnx says itself what its inputs want"):
         spec_for(own, FULL)
     (tmp_path / "set").mkdir()

@@ -12,7 +12,7 @@ from calibration.samples import hash_samples, open_samples, write_samples
 from calibration.samples.folders import read_frame
 from calibration.samples.frames import FrameSamples
 from exporters.errors import UserError
-from exporters.flashocc.config import MINI, NUSCENES_CAMERAS
+from exporters.flashocc.config import NANO, NUSCENES_CAMERAS
 from exporters.flashocc.default_rig import nuscenes_like_rig
 from exporters.flashocc.preprocess import resize_and_crop
 from tests.calibration.sample_models import camera_spec, plain_spec
@@ -52,7 +52,7 @@ def test_folders_become_samples_with_labels(tmp_path: Path) -> None:
     assert set(second) == {"images"}
     frame = read_frame(tmp_path / "a")
     for index, name in enumerate(NUSCENES_CAMERAS):
-        expected = resize_and_crop(frame.images[name], MINI.view)
+        expected = resize_and_crop(frame.images[name], NANO.view)
         assert np.array_equal(first["images"][index], expected)
     assert open_samples(tmp_path / "a", camera_spec()).names == ("a",)
 

@@ -138,7 +138,7 @@ def test_what_is_damaged_is_named(root: Path, damage: Any, message: str) -> None
 
 
 def test_models_that_kitti_cannot_serve(root: Path) -> None:
-    with pytest.raises(UserError, match=r"no frame with what flashocc-mini takes: images \(camera"):
+    with pytest.raises(UserError, match=r"no frame with what flashocc-nano takes: images \(camera"):
         open_samples(root, camera_spec())
     tensor = InputSpec("state", "float32", (1, 8))
     with pytest.raises(UserError, match=r"'state' \(tensor\) cannot be filled from 000000"):

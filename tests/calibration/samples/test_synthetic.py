@@ -15,7 +15,7 @@ from calibration.samples.world.render import GROUND, SKY, Hits, Rays, cast
 from calibration.samples.world.solids import Assembly, Label, Material, Part, Solids
 from calibration.samples.world.voxelize import Visibility, semantics
 from exporters.errors import UserError
-from exporters.flashocc.config import MINI, OCC3D_CLASSES
+from exporters.flashocc.config import NANO, OCC3D_CLASSES
 from exporters.flashocc.default_rig import four_camera_rig, nuscenes_like_rig
 from exporters.flashocc.geometry import Grid, View, ego_points, sensor_to_key_ego
 from exporters.flashocc.rig import Rig
@@ -117,7 +117,7 @@ def grey_light() -> Light:
 
 def test_every_voxel_inside_a_solid_is_occupied_and_no_voxel_far_from_one_is() -> None:
     scene = make_scene(0, 0)
-    grid = MINI.grid
+    grid = NANO.grid
     fine = Grid(z_out=(-1.0, 5.4, 0.4))
     labels = semantics(scene, fine)
     chosen = RNG.integers(0, labels.size, 6000)

@@ -71,7 +71,7 @@ def test_a_surround_camera_model_from_the_synthetic_world(
 def test_a_model_that_takes_its_rig_has_tables_to_make(
     mini: Mini, tmp_path: Path, edgeport_data: Path
 ) -> None:
-    path = export("flashocc-mini", tmp_path / "rig.onnx", rig="input").model.path
+    path = export("flashocc-nano", tmp_path / "rig.onnx", rig="input").model.path
     plan = Plan(warmup=0, min_runs=2, min_seconds=0.0, max_runs=2)
     question = Question(str(edgeport_data / "nuscenes"))
     cases = [Case("tables", path, ()), Case("baked", mini.fp32, ())]

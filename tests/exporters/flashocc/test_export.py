@@ -12,7 +12,7 @@ from PIL import Image
 
 from exporters.errors import EdgeportError, UserError
 from exporters.flashocc import agreement, export, prepare
-from exporters.flashocc.config import M0, MINI, NUSCENES_CAMERAS, OCC3D_CLASSES
+from exporters.flashocc.config import M0, NANO, NUSCENES_CAMERAS, OCC3D_CLASSES
 from exporters.flashocc.default_rig import four_camera_rig, nuscenes_like_rig
 from exporters.flashocc.model import FlashOcc
 from exporters.flashocc.preprocess import normalise, resize_and_crop
@@ -22,7 +22,7 @@ from exporters.modelfile import ModelFile
 from exporters.variants import ExportResult, family
 from tests.exporters.flashocc.rigs import nuscenes_rig, turned
 
-IMAGES = generated_images(6, MINI.view.image_size, 5)
+IMAGES = generated_images(6, NANO.view.image_size, 5)
 
 
 def run(model: ModelFile, **feeds: Any) -> np.ndarray[Any, Any]:
@@ -39,13 +39,13 @@ def rolled_rig() -> Rig:
 
 def test_the_file_says_what_it_is(mini_export: ExportResult) -> None:
     spec = mini_export.model.require_spec()
-    assert (spec.variant, spec.family, spec.task) == ("flashocc-mini", "flashocc", "occupancy")
+    assert (spec.variant, spec.family, spec.task) == ("flashocc-nano", "flashocc", "occupancy")
     assert spec.classes == OCC3D_CLASSES
     assert str(spec.weights) == "random weights, seed 0"
     assert spec.geometry["rig_sha256"] == nuscenes_like_rig().sha256
     assert spec.geometry["rig_is_synthetic"] is True
-    assert spec.geometry["view"] == MINI.view.to_json()
-    assert spec.geometry["grid"] == MINI.grid.to_json()
+    assert spec.geometry["view"] == NANO.view.to_json()
+    assert spec.geometry["grid"] == NANO.grid.to_json()
     assert "torch" in spec.tools
     (images,) = spec.inputs
     assert (images.dtype, images.shape) == ("uint8", (6, 64, 176, 3))
@@ -127,7 +127,7 @@ def test_the_file_does_not_tell_where_it_was_made(mini_export: ExportResult) -> 
 
 
 def test_a_repeated_export_gives_the_same_bytes(mini_export: ExportResult, tmp_path: Path) -> None:
-    again = export("flashocc-mini", tmp_path / "again.onnx")
+    again = export("flashocc-nano", tmp_path / "again.onnx")
     assert again.model.sha256 == mini_export.model.sha256
 
 
@@ -154,7 +154,7 @@ def test_the_real_tensorrt_parser_takes_it(
 
 
 def test_float_input_and_logits(mini_export: ExportResult, tmp_path: Path) -> None:
-    result = export("flashocc-mini", tmp_path / "f.onnx", input="float", logits=True)
+    result = export("flashocc-nano", tmp_path / "f.onnx", input="float", logits=True)
     spec = result.model.require_spec()
     assert spec.inputs[0].shape == (6, 3, 64, 176)
     assert spec.inputs[0].details["color_order"] == "BGR"
@@ -171,7 +171,7 @@ def test_float_input_and_logits(mini_export: ExportResult, tmp_path: Path) -> No
     ids=["four", "rolled"],
 )
 def test_other_rigs(rig: Rig, form: str, tmp_path: Path) -> None:
-    result = export("flashocc-mini", tmp_path / "four.onnx", rig=rig)
+    result = export("flashocc-nano", tmp_path / "four.onnx", rig=rig)
     assert result.report["agreement"]["holds"]
     spec = result.model.require_spec()
     assert spec.inputs[0].shape == (4, 64, 176, 3)
@@ -196,7 +196,7 @@ def test_rig_input_takes_any_frame(rig_export: ExportResult) -> None:
 
 def test_custom_grid_classes_image_size_and_cameras(tmp_path: Path) -> None:
     result = export(
-        "flashocc-mini",
+        "flashocc-nano",
         tmp_path / "custom.onnx",
         image_size="96x160",
         cameras=3,
@@ -226,7 +226,7 @@ def test_a_checkpoint_is_recorded(rig_export: ExportResult, mini_checkpoint: Pat
 
 def test_progress_names_the_steps(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    export("flashocc-mini", tmp_path / "p.onnx", progress=lambda *args: seen.append(args))
+    export("flashocc-nano", tmp_path / "p.onnx", progress=lambda *args: seen.append(args))
     phases = ("read", "geometry", "weights", "trace", "compare", "write")
     assert seen == [(phase, done, 1) for phase in phases for done in (0, 1)]
 
@@ -248,7 +248,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
 
     monkeypatch.setattr(exporter, "trace", damaged)
     with pytest.raises(EdgeportError, match="does not agree with PyTorch: logits differ by"):
-        export("flashocc-mini", tmp_path / "wrong.onnx")
+        export("flashocc-nano", tmp_path / "wrong.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -294,12 +294,12 @@ def test_real_images_agree(edgeport_data: Path, tmp_path: Path) -> None:
     """Exported with the rig as input, compared on both real samples, each with its own rig."""
     frames = [real_frame(folder) for folder in sorted((edgeport_data / "nuscenes").iterdir())]
     first = export(
-        "flashocc-mini", tmp_path / "first.onnx", rig="input", reference_rig=frames[0].rig
+        "flashocc-nano", tmp_path / "first.onnx", rig="input", reference_rig=frames[0].rig
     )
     spec = first.model.require_spec()
     samples = [prepare(frame, spec) for frame in frames]
     result = export(
-        "flashocc-mini",
+        "flashocc-nano",
         tmp_path / "second.onnx",
         rig="input",
         reference_rig=frames[0].rig,

@@ -31,7 +31,7 @@ from torch import nn
 
 from exporters.flashocc import export
 from exporters.flashocc.bev_encoder import CustomResNet
-from exporters.flashocc.config import M0, M1, MINI
+from exporters.flashocc.config import M0, M1, NANO
 from exporters.flashocc.default_rig import nuscenes_like_rig
 from exporters.flashocc.geometry import Grid, View, cell_indices, ego_points, sensor_to_key_ego
 from exporters.flashocc.head import BEVOCCHead2D, OccupancyHead
@@ -65,12 +65,12 @@ def shifted_rig() -> Rig:
 def test_q2_tables_as_inputs_follow_the_vehicle(
     rig_export: ExportResult, mini_checkpoint: Path, tmp_path: Path
 ) -> None:
-    images = generated_images(6, MINI.view.image_size, 7)
+    images = generated_images(6, NANO.view.image_size, 7)
     spec = rig_export.model.require_spec()
     results = []
     for index, rig in enumerate((nuscenes_like_rig(), shifted_rig())):
         path = tmp_path / f"{index}.onnx"
-        baked = export("flashocc-mini", path, checkpoint=mini_checkpoint, rig=rig, logits=True)
+        baked = export("flashocc-nano", path, checkpoint=mini_checkpoint, rig=rig, logits=True)
         (expected,) = session(baked.model).run(None, {"images": images})
         feeds = {"images": images, **rig_tables(rig, spec)}
         (found,) = session(rig_export.model).run(None, feeds)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters.errors import UserError
-from exporters.flashocc.config import M0, M1, MINI, Backbone, Config
+from exporters.flashocc.config import M0, M1, NANO, Backbone, Config
 from exporters.flashocc.exporter import build_network, make_geometry
 from exporters.flashocc.geometry import Grid, View
 from exporters.flashocc.inference import CameraInput
@@ -74,13 +74,13 @@ def test_options_survive_recognition(tmp_path: Path) -> None:
 
 
 def test_weights_reach_the_network(tmp_path: Path) -> None:
-    options = ExportOptions(checkpoint=saved(state_of(MINI), tmp_path))
-    source = find_source("flashocc-mini", options)
+    options = ExportOptions(checkpoint=saved(state_of(NANO), tmp_path))
+    source = find_source("flashocc-nano", options)
     network, report = build_network(source, make_geometry(source.config, options))
     assert report is not None
     assert len(report.loaded) == 214
     for name, value in network.state_dict().items():
-        assert torch.equal(value, state_of(MINI)[name]), name
+        assert torch.equal(value, state_of(NANO)[name]), name
 
 
 def test_another_variants_checkpoint_is_named(tmp_path: Path) -> None:
@@ -127,23 +127,23 @@ def test_a_foreign_network_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_layer_is_named(tmp_path: Path) -> None:
-    state = state_of(MINI)
+    state = state_of(NANO)
     del state["img_bev_encoder_neck.up2.4.bias"]
     options = ExportOptions(checkpoint=saved(state, tmp_path))
-    source = find_source("flashocc-mini", options)
+    source = find_source("flashocc-nano", options)
     with pytest.raises(UserError, match=r"lacks 1 keys \(img_bev_encoder_neck\.up2\.4\.bias\)"):
         build_network(source, make_geometry(source.config, options))
 
 
 def test_detector_pretraining_and_old_names_are_mapped(tmp_path: Path) -> None:
-    state = state_of(MINI)
+    state = state_of(NANO)
     for part in ("weight", "bias"):
         new = f"img_view_transformer.depth_net.{part}"
         state[new.replace("depth_net", "depthnet")] = state.pop(new)
     state["pts_bbox_head.shared_conv.conv.weight"] = torch.ones(1)
     state["img_view_transformer.frustum"] = torch.ones(2, 4, 4, 3)
     options = ExportOptions(checkpoint=saved(state, tmp_path))
-    source = find_source("flashocc-mini", options)
+    source = find_source("flashocc-nano", options)
     _, report = build_network(source, make_geometry(source.config, options))
     assert report is not None
     assert report.renamed["img_view_transformer.depth_net.bias"].endswith("depthnet.bias")
@@ -184,7 +184,7 @@ def test_recognition_needs_a_checkpoint() -> None:
 def random_network(seed: int) -> FlashOcc:
     options = ExportOptions(seed=seed)
     network, report = build_network(
-        find_source("flashocc-mini", options), make_geometry(MINI, options)
+        find_source("flashocc-nano", options), make_geometry(NANO, options)
     )
     assert report is None
     return network
@@ -209,7 +209,7 @@ def test_activations_keep_their_scale(mini: FlashOcc) -> None:
     handles: list[torch.utils.hooks.RemovableHandle] = []
     for name in ("img_backbone.layer4", "img_neck", "img_bev_encoder_neck", "occ_head"):
         keep(name)
-    images = torch.from_numpy(generated_images(6, MINI.view.image_size, 11))
+    images = torch.from_numpy(generated_images(6, NANO.view.image_size, 11))
     with torch.no_grad():
         mini(CameraInput()(images))
     for handle in handles:
@@ -219,11 +219,11 @@ def test_activations_keep_their_scale(mini: FlashOcc) -> None:
 
 
 def test_labels_vary_and_most_are_free(mini: FlashOcc) -> None:
-    images = torch.from_numpy(generated_images(6, MINI.view.image_size, 11))
+    images = torch.from_numpy(generated_images(6, NANO.view.image_size, 11))
     with torch.no_grad():
         labels = mini(CameraInput()(images)).argmax(-1).numpy()
     share = np.bincount(labels.ravel(), minlength=18) / labels.size
-    assert abs(share[MINI.free_class] - FREE_SHARE) < 0.15
+    assert abs(share[NANO.free_class] - FREE_SHARE) < 0.15
     assert np.count_nonzero(share) == 18
     assert all(len(np.unique(labels[:, :, z])) > 5 for z in range(labels.shape[2]))
 
@@ -243,7 +243,7 @@ def test_generated_images_resemble_photographs() -> None:
 def test_custom_grids_and_classes_are_drawn_too() -> None:
     grid = Grid(x=(-8.0, 8.0, 1.0), y=(-4.0, 4.0, 1.0), z_out=(-1.0, 5.4, 3.2))
     options = ExportOptions(grid=grid, classes=("free", "wall", "floor"), cameras=4)
-    source = find_source("flashocc-mini", options)
+    source = find_source("flashocc-nano", options)
     network, _ = build_network(source, make_geometry(source.config, options))
     images = torch.from_numpy(generated_images(4, source.config.view.image_size, 1))
     with torch.no_grad():
