@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporters.errors import did_you_mean
@@ -19,6 +19,13 @@ Location = tuple[int | str, ...]
 """Keys and list indices from the top, ``("engines", 0, "target")``."""
 
 _PROBLEMS_SHOWN = 5
+
+
+class StrictPart(BaseModel):
+    """A part of a file that a person writes: no unknown keys, no types turned into others."""
+
+    # "model_" is pydantic's own prefix; such a part has no methods that it could hide
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
 def explain(

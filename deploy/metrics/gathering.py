@@ -19,6 +19,7 @@ from deploy.metrics.outputs import OutputComparison, Parts, compare_output
 from deploy.metrics.pooled import PairedMetric, metric_of_output, metric_of_task
 from deploy.metrics.task import (
     Arrays,
+    ClassedMetric,
     Evidence,
     OwnTaskMetric,
     TaskMetric,
@@ -202,7 +203,8 @@ class Gathering:
         ]
         ours, theirs = ([both[side] for _, both in found] for side in (0, 1))
         pools = metric.pool(key, ours), metric.pool(key, theirs)
-        return metric_of_task(key, metric.unit, pools, [sample for sample, _ in found])
+        classes = metric.class_pools(key, ours, theirs) if isinstance(metric, ClassedMetric) else {}
+        return metric_of_task(key, metric.unit, pools, [sample for sample, _ in found], classes)
 
     def _whole_metric(self, name: str, instances: tuple[Any, Any]) -> PairedMetric:
         """Of a class: its values over the set, and an interval from single samples."""

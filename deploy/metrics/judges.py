@@ -12,14 +12,21 @@ needs an output of the model with semantics ``instance-ids``, where 0 is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from calibration.samples.base import labels_of
 from calibration.samples.viewpoints import RAY_ORIGINS
-from deploy.metrics.occupancy import SEMANTICS, OccupancyMIoU, mean_iou
-from deploy.metrics.paired import Float
+from deploy.metrics.occupancy import (
+    SEMANTICS,
+    OccupancyMIoU,
+    iou_parts,
+    mean_iou,
+    percent_of,
+)
+from deploy.metrics.paired import Float, sums_of
+from deploy.metrics.pooled import ClassPools
 from deploy.metrics.rays.casting import OCC3D_GRID, VoxelGrid
 from deploy.metrics.rays.iou import (
     THRESHOLDS_M,
@@ -60,9 +67,10 @@ class OutputMIoU(SummedMetric):
 
     unit = "%"
 
-    def __init__(self, output: OutputSpec, classes: int) -> None:
+    def __init__(self, output: OutputSpec, classes: int, names: Sequence[str] = ()) -> None:
         self._output = output
         self._classes = classes
+        self._names = names
         self._free = output.details.get("free_class", classes - 1)
 
     def rows(
@@ -82,6 +90,24 @@ class OutputMIoU(SummedMetric):
 
     def value(self, sums: Float) -> Float:
         return mean_iou(sums.reshape(*sums.shape[:-1], self._classes, self._classes), self._free)
+
+    def class_pools(
+        self,
+        key: str,  # noqa: ARG002
+        reference: Sequence[Float],
+        candidate: Sequence[Float],
+    ) -> dict[str, ClassPools]:
+        """IoU of every occupied class that occurs, from its hits and its union."""
+        shape = (-1, self._classes, self._classes)
+        both = [iou_parts(np.stack(rows).reshape(shape)) for rows in (reference, candidate)]
+        found = {}
+        for index, name in enumerate(self._names):
+            parts = [part[:, index] for part in both]
+            seen = np.flatnonzero(parts[0][:, 1] + parts[1][:, 1])
+            if index != self._free and len(seen):
+                first, second = (sums_of(part[seen], percent_of) for part in parts)
+                found[name] = ClassPools((first, second), seen.tolist())
+        return found
 
 
 class OutputRays:
@@ -190,7 +216,7 @@ def _labels(outputs: Arrays, output: OutputSpec) -> Array:
 
 
 def _miou(spec: ModelSpec | None) -> TaskMetric:
-    return OutputMIoU(*_occupancy(spec, "mIoU"))
+    return OutputMIoU(*_occupancy(spec, "mIoU"), spec.classes if spec is not None else ())
 
 
 def _rayiou(spec: ModelSpec | None) -> TaskMetric:

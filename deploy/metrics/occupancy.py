@@ -70,9 +70,19 @@ class OccupancyMIoU:
 
 def mean_iou(counts: NDArray[Any], free: int) -> NDArray[np.float64]:
     """Of confusion matrices ``[..., classes, classes]`` the mIoU in percent; NaN as above."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
-    hits, union = (np.delete(part, free, axis=-1) for part in (hits, union))
+    hits, union = (np.delete(part, free, -1) for part in np.moveaxis(iou_parts(counts), -1, 0))
     iou = np.divide(hits, union, out=np.zeros_like(hits), where=union != 0)
     with np.errstate(invalid="ignore"):
         return np.asarray(100 * iou.sum(axis=-1) / (union != 0).sum(axis=-1))
+
+
+def iou_parts(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Hits and union of every class: ``[..., classes, 2]`` of ``[..., classes, classes]``."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    return np.stack([hits, counts.sum(axis=-1) + counts.sum(axis=-2) - hits], axis=-1)
+
+
+def percent_of(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU in percent of sums ``[..., 2]``, hits and union; NaN where the class never occurs."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(100 * parts[..., 0] / parts[..., 1])

@@ -14,8 +14,10 @@ has no such counterpart and is its own value.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +35,16 @@ from exporters.errors import UserError
 
 EXACT_DB = 200.0
 """Where SQNR ends: float32 has 150 dB, more is an exact copy."""
+
+EXACT, LOST = "the copy is exact", "nothing of the signal is left"
+"""Why an infinite SQNR has no interval: ``why_not``."""
+
+
+class ClassPools(NamedTuple):
+    """A metric of one class; ``samples`` are the indices of those in which it occurs."""
+
+    pools: tuple[Pool, Pool]
+    samples: list[int]
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,48 @@ class PairedMetric:
     values: tuple[float, ...]
     why_not: str = ""
     note: str = ""
+    pools: tuple[Pool, Pool] | None = field(default=None, repr=False, compare=False)
+    class_pools: Mapping[str, ClassPools] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def alone(self) -> PairedInterval | None:
+        """Interval of the candidate's own value; None where the task's evidence gives none."""
+        return None if self.pools is None else _try(self.samples, self.pools[1], 0.0)[0]
+
+    @cached_property
+    def kept(self) -> PairedInterval | None:
+        """Interval of the share of the reference's value that the candidate keeps."""
+        if self.reference is None or not self.reference > 0:
+            return None  # a share of nothing
+        if self.pools is None:
+            return self._kept_of_whole(self.interval, self.reference)
+        of_reference, of_candidate = self.pools
+
+        def share(times: Float) -> Float:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                kept: Float = of_candidate(times) / of_reference(times)
+            return kept
+
+        return _try(self.samples, share, 0.0)[0]
+
+    @staticmethod
+    def _kept_of_whole(interval: PairedInterval | None, whole: float) -> PairedInterval | None:
+        """``1 + difference / reference``: where only the difference has an interval."""
+        if interval is None:
+            return None
+        shares = {key: 1 + getattr(interval, key) / whole for key in ("value", "low", "high")}
+        spread = {key: getattr(interval, key) / whole for key in ("detectable", "deviation")}
+        return replace(interval, **shares, **spread)
+
+    @cached_property
+    def classes(self) -> tuple[PairedMetric, ...]:
+        """The same number of single classes, over the samples in which each occurs."""
+        return tuple(
+            metric_of_task(
+                name, self.unit, found.pools, [self.sample_names[i] for i in found.samples]
+            )
+            for name, found in self.class_pools.items()
+        )
 
     @property
     def samples(self) -> int:
@@ -119,7 +173,7 @@ def metric_of_output(
     interval: PairedInterval | None = None
     why_not = ""
     if math.isinf(value):
-        why_not = "the copy is exact" if value > 0 else "nothing of the signal is left"
+        why_not = EXACT if value > 0 else LOST
     elif one_each:
         interval = _shifted(share_interval(rows[:, 0]), -shift)
     else:
@@ -140,12 +194,17 @@ def metric_of_output(
 
 
 def metric_of_task(
-    name: str, unit: str, pools: tuple[Pool, Pool], sample_names: Sequence[str]
+    name: str,
+    unit: str,
+    pools: tuple[Pool, Pool],
+    sample_names: Sequence[str],
+    class_pools: Mapping[str, ClassPools] | None = None,
 ) -> PairedMetric:
     """A metric that both models have by themselves.
 
     Args:
         pools: the value of a set of the samples, of the reference and of the candidate.
+        class_pools: the same of single classes, by their names.
     """
     of_reference, of_candidate = pools
     count = len(sample_names)
@@ -166,6 +225,8 @@ def metric_of_task(
         sample_names=tuple(sample_names),
         values=tuple(each_alone(count, difference).tolist()),
         why_not=why_not,
+        pools=pools,
+        class_pools=class_pools or {},
     )
 
 

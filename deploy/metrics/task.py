@@ -10,7 +10,7 @@ ranked detections. `deploy.metrics.own` has the forms of a user's metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deploy.metrics.occupancy import MASK_CAMERA, SEMANTICS
 from deploy.metrics.own import OwnMetric, load_metric
 from deploy.metrics.paired import Float, Pool, mean, sums_of
+from deploy.metrics.pooled import ClassPools
 from exporters.errors import UserError, did_you_mean
 from exporters.modelfile import ModelSpec, OutputSpec
 
@@ -49,6 +50,17 @@ class TaskMetric(Protocol):
 
         It is NaN where nothing was seen to judge.
         """
+        ...
+
+
+@runtime_checkable
+class ClassedMetric(Protocol):
+    """A task metric that is a mean over classes."""
+
+    def class_pools(
+        self, key: str, reference: Sequence[Any], candidate: Sequence[Any]
+    ) -> dict[str, ClassPools]:
+        """The number called ``key`` of every class that occurs, as `TaskMetric.pool`."""
         ...
 
 
