@@ -44,7 +44,7 @@ class ModelPart(_Part):
     checkpoint: str | None = None
     seed: int = 0
     rig: str | None = None
-    input: Literal["uint8", "float"] = "uint8"
+    input: Literal["uint8", "camera", "float"] = "uint8"
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -72,14 +72,17 @@ def _grid(name: str, labels: Array) -> JSON:
 
 
 def _thumbnails(spec: InputSpec, images: Array) -> list[JSON]:
-    """One JPEG for each camera, as the network saw it: resized and cropped."""
+    """One JPEG for each camera, as the network takes it; whole pictures are made smaller."""
     from PIL import Image
 
     cameras = spec.details.get("cameras") or [f"camera {i}" for i in range(len(images))]
     found = []
     for camera, pixels in zip(cameras, as_rgb(spec, images), strict=True):
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, format="JPEG", quality=_JPEG_QUALITY)
+        picture = Image.fromarray(pixels)
+        if "camera_size" in spec.details:
+            picture.thumbnail((spec.details["image_size"][1],) * 2)
+        picture.save(stream, format="JPEG", quality=_JPEG_QUALITY)
         data = base64.b64encode(stream.getvalue()).decode()
         found.append({"camera": camera, "data_uri": f"data:image/jpeg;base64,{data}"})
     return found

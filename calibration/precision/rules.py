@@ -37,7 +37,7 @@ _FP16_ONLY = {
     "ReduceSumSquare": "squares overflow FP16 from 256 on",
 }
 _BF16_ONLY = {"ConvTranspose": "TensorRT-RTX 1.7 does not build it in BF16"}
-_NORMALISING = frozenset({"Add", "Cast", "Concat", "Div", "Gather", "Mul", "Sub"})
+_NORMALISING = frozenset({"Add", "Cast", "Clip", "Concat", "Div", "Floor", "Gather", "Mul", "Sub"})
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,10 @@ def _scale_fits(node: ir.Node) -> bool:
 
 
 def _normalising_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Elementwise and moving nodes between an integer graph input and the first real layer."""
+    """Elementwise and moving nodes between an integer graph input and the first real layer.
+
+    A product with whole numbers is no layer: it resizes pictures exactly, in FP32 only.
+    """
     integer_inputs = {v for v in graph.inputs if v.dtype is not None and v.dtype.is_integer()}
     fresh: set[ir.Value] = set(integer_inputs)
     found: set[ir.Node] = set()
@@ -173,10 +176,19 @@ def _normalising_nodes(graph: ir.Graph) -> set[ir.Node]:
             continue
         # Gather(table, ids) looks weights up: there the first input is the constant
         starts = constant(node.inputs[0]) is None
-        if starts and node.op_type not in WEIGHTED and _normalises(node):
+        normalises = starts and node.op_type not in WEIGHTED and _normalises(node)
+        if normalises or _multiplies_whole_numbers(node):
             found.add(node)
             fresh.update(node.outputs)
     return found
+
+
+def _multiplies_whole_numbers(node: ir.Node) -> bool:
+    if node.op_type != "MatMul":
+        return False
+    factors = [constant(value) for value in node.inputs if value is not None]
+    known = [factor for factor in factors if factor is not None]
+    return bool(known) and all(bool(np.all(np.rint(f) == f)) for f in known)
 
 
 def _normalises(node: ir.Node) -> bool:

@@ -52,7 +52,8 @@ def open_synthetic(
     """``count`` frames of the world ``seed`` for the cameras and classes of a model.
 
     Args:
-        camera_size: render at the size of the cameras, not at the width that the network sees.
+        camera_size: render at the size of the cameras, not at the width that the network sees, as
+            is always done for a model that resizes pictures itself.
     """
     names = [f"synthetic-{seed}-{index:04d}" for index in range(count)]
 
@@ -142,17 +143,19 @@ def stage_rig(spec: ModelSpec, *, camera_size: bool = False) -> Rig:
     """
     images = next((item for item in spec.inputs if item.semantics == "camera-images"), None)
     names = images.details.get("cameras") if images else None
-    if not names:
+    if images is None or not names:
         raise UserError(f"{spec.variant} does not say which cameras it takes")
     baked = spec.geometry.get("rig")
     rig = Rig.from_json(baked, source="the model's rig") if baked else default_rig(len(names))
     if not set(names) <= set(rig.names):
         cameras = zip(rig.cameras, names, strict=True)
         rig = Rig(tuple(dataclasses.replace(camera, name=name) for camera, name in cameras))
-    if camera_size:
-        return rig.ordered(names)
-    width = View.from_json(spec.geometry["view"]).image_size[1]
-    return Rig(tuple(scaled(camera, width) for camera in rig.ordered(names).cameras))
+    rig = rig.ordered(names)
+    own = images.details.get("camera_size")  # the model resizes pictures of this size itself
+    if own is None and camera_size:
+        return rig
+    width = own[1] if own else View.from_json(spec.geometry["view"]).image_size[1]
+    return Rig(tuple(scaled(camera, width) for camera in rig.cameras))
 
 
 def scaled(camera: Camera, width: int) -> Camera:

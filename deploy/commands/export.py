@@ -30,8 +30,9 @@ ImageInput = Annotated[
     str,
     typer.Option(
         "--input",
-        metavar="uint8|float",
-        help="uint8 camera images, or float planes that you normalise.",
+        metavar="uint8|camera|float",
+        help="uint8 images of the network's size; the camera's own, resized in the graph; "
+        "or float planes that you normalise.",
     ),
 ]
 Logits = Annotated[bool, typer.Option("--logits", help="Return raw logits in place of labels.")]
@@ -79,8 +80,13 @@ def command(
 
         edgeport export flashocc --checkpoint w.pth --classes names.txt -o w.onnx
 
+        edgeport export flashocc-m0 --rig rig.json --input camera -o m0.onnx
+
     Before the file is written its graph is compared with PyTorch on generated images. The same
     command gives the same bytes.
+
+    With --input camera the board needs no Pillow: its antialiased resize is in the graph, equal bit
+    for bit, for pictures of the rig's size.
 
     Known limits: batch size is 1 and all shapes are fixed. A baked rig fits one vehicle: another
     one needs another export, or --rig input. Weights without a checkpoint know nothing.

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from exporters.flashocc.config import PLANE_MEAN, PLANE_STD, Config
 from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.pooling import Capacity
-from exporters.flashocc.preprocess import describe_geometry
+from exporters.flashocc.preprocess import camera_size, describe_geometry
 from exporters.flashocc.rig import Rig
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, WeightsSource
 from exporters.versions import tool_versions
 
 KEEP_FLOAT = {
     "camera_input": "8-bit images become float here; quantizing them again only adds error",
+    "camera_input/resize": "whole numbers up to 2^24, as exact as Pillow's; FP32 holds them",
     "img_view_transformer/depth_softmax": "depth probabilities span many orders of magnitude",
     "img_view_transformer/pooling": "sums of up to hundreds of products, and pure data movement",
     "occ_head/predicter.2": "class logits: their small differences decide the label",
@@ -73,6 +74,11 @@ def _images(config: Config, rig: Rig, options: ExportOptions) -> InputSpec:
         "image_size": list(size),
         "resize": "PIL bicubic antialias to the network's width, then crop to the lowest rows",
     }
+    if options.takes_pictures:
+        pictures = camera_size(rig)
+        details |= {"layout": "NHWC", "color_order": "RGB", "range": [0, 255]}
+        details |= {"camera_size": list(pictures), "resize": f"in the graph: {details['resize']}"}
+        return InputSpec("images", "uint8", (len(rig), *pictures, 3), "camera-images", details)
     if options.input == "uint8":
         details |= {"layout": "NHWC", "color_order": "RGB", "range": [0, 255]}
         return InputSpec("images", "uint8", (len(rig), *size, 3), "camera-images", details)

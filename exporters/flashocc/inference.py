@@ -43,7 +43,8 @@ class CameraInput(nn.Module):
         )  # TensorRT: cast first, uint8 cannot move
         planes = self.resize(planes)
         bgr = planes.index_select(1, self.get_buffer("order"))
-        return (bgr - self.get_buffer("mean")) * self.get_buffer("scale")
+        normalised: Tensor = (bgr - self.get_buffer("mean")) * self.get_buffer("scale")
+        return normalised
 
 
 class InferenceModel(nn.Module):

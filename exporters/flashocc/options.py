@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from exporters.errors import UserError, did_you_mean
 from exporters.flashocc.config import CONFIGS, M0, Config
@@ -16,8 +16,11 @@ from exporters.flashocc.geometry import Grid, Range
 from exporters.flashocc.rig import Rig
 
 RIG_INPUT = "input"
+INPUTS = ("uint8", "camera", "float")
 ANY_VARIANT = "flashocc"
 """The variant name that means: recognise the network from the checkpoint."""
+
+Options = TypeVar("Options", bound="ExportOptions")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class ExportOptions:
             None for a synthetic one.
         reference_rig: with ``rig="input"``: gives the cameras' names and the capacity of the
             tables; None for a synthetic one.
-        input: ``uint8`` camera images, or ``float`` planes that the caller normalised.
+        input: ``uint8`` images of the network's size, ``camera`` for the cameras' own pictures,
+            resized in the graph, or ``float`` planes that the caller normalised.
         logits: return logits in place of labels.
         seed: of random weights and of generated images.
         image_size: height and width that the network sees.
@@ -58,7 +62,7 @@ class ExportOptions:
     overwrite: bool = False
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> ExportOptions:
+    def parse(cls: type[Options], options: Mapping[str, Any]) -> Options:
         """Options from texts or values.
 
         Raises:
@@ -73,8 +77,9 @@ class ExportOptions:
             if name in values:
                 values[name] = parser(values[name])
         result = cls(**values)
-        if result.input not in ("uint8", "float"):
-            raise UserError(f"--input is {result.input!r}", fix="Choose uint8 or float")
+        if result.input not in INPUTS:
+            fix = f"Choose {', '.join(INPUTS[:-1])} or {INPUTS[-1]}"
+            raise UserError(f"--input is {result.input!r}", fix=fix)
         if result.cameras is not None and (result.rig or result.reference_rig) not in (
             None,
             "input",
@@ -91,6 +96,11 @@ class ExportOptions:
     def takes_rig(self) -> bool:
         """Whether the model takes rig tables as inputs."""
         return self.rig == RIG_INPUT
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the model takes the cameras' own pictures and resizes them itself."""
+        return self.input == "camera"
 
     @property
     def given_rig(self) -> Rig:

@@ -39,7 +39,8 @@ Array = NDArray[Any]
 def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, Array]:
     """The model's inputs for one frame: images, and the rig tables where the model takes them.
 
-    A model with a baked rig gets images alone, also where the frame's rig differs from it;
+    A model that resizes itself (``--input camera``) gets the pictures as they are. A model with a
+    baked rig gets images alone, also where the frame's rig differs from it;
     :func:`rig_mismatch` says by how much.
 
     Raises:
@@ -49,8 +50,12 @@ def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, Array]:
     images = _images_input(spec)
     cameras = tuple(images.details["cameras"])
     rig = frame.rig.ordered(cameras)
-    view = View.from_json(spec.geometry["view"])
-    seen = [resize_and_crop(_image(frame, name), view) for name in cameras]
+    pictures = [_image(frame, name) for name in cameras]
+    if "camera_size" in images.details:
+        seen = [_of_size(picture, images, frame.name) for picture in pictures]
+    else:
+        view = View.from_json(spec.geometry["view"])
+        seen = [resize_and_crop(picture, view) for picture in pictures]
     with span(COPIES):
         stack = np.stack(seen)
     inputs: dict[str, Array] = {
@@ -120,6 +125,22 @@ def resize_and_crop(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
         return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
+def camera_size(rig: Rig) -> tuple[int, int]:
+    """Height and width of the pictures of all cameras.
+
+    Raises:
+        UserError: they have different sizes, and cannot lie in one array.
+    """
+    sizes = {camera.name: (camera.height, camera.width) for camera in rig.cameras}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in sizes.items())
+        raise UserError(
+            f"--input camera takes pictures of one size, the rig has {listed}",
+            fix="Resize before the network: --input uint8",
+        )
+    return next(iter(sizes.values()))
+
+
 def normalise(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 RGB ``[N, H, W, 3]`` to float32 planes B, G, R ``[N, 3, H, W]``, as weights expect."""
     with span(RESIZE):
@@ -154,6 +175,17 @@ def _image(frame: CameraFrame, name: str) -> NDArray[np.uint8]:
             fix="Intrinsics belong to the original image: give that image, or correct the rig",
         )
     return image
+
+
+def _of_size(picture: NDArray[np.uint8], images: InputSpec, name: str) -> NDArray[np.uint8]:
+    height, width = images.details["camera_size"]
+    if picture.shape[:2] != (height, width):
+        found = "x".join(str(side) for side in picture.shape[:2])
+        raise UserError(
+            f"{name} has pictures of {found}, the model takes {height}x{width} and resizes itself",
+            fix="Export for these cameras (--rig FILE --input camera), or with --input uint8",
+        )
+    return picture
 
 
 def _pillow() -> ModuleType:
