@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deploy.metrics.paired import CONFIDENCE, POWER, PairedInterval
+from deploy.metrics.paired import CONFIDENCE, DELONG, POWER, PairedInterval
+from deploy.metrics.pooled import PairedMetric
 from exporters.errors import UserError
 
-DELONG = "DeLong"
 Float = NDArray[np.float64]
 
 
@@ -61,6 +61,27 @@ class AUROC:
         if len(set(self.labels)) < 2:
             return math.nan
         return float(_placements(np.array(self.labels), np.array(self.scores))[0].mean())
+
+
+def auroc_metric(title: str, reference: AUROC, candidate: AUROC) -> PairedMetric:
+    """Both models' areas with DeLong's interval of their difference."""
+    interval, why_not = None, ""
+    try:
+        interval = auroc_interval(reference.labels, reference.scores, candidate.scores)
+    except UserError as error:
+        why_not = error.message
+    return PairedMetric(
+        name=title,
+        output="",
+        unit=reference.unit,
+        reference=reference.value(),
+        candidate=candidate.value(),
+        interval=interval,
+        sample_names=(),
+        values=(),
+        why_not=why_not,
+        note=f"{len(reference.labels)} samples, {sum(reference.labels)} of them positive",
+    )
 
 
 def auroc_interval(

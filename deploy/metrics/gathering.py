@@ -9,12 +9,14 @@ findings are merged one by one, in order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from calibration.samples.base import labels_of
+from deploy.metrics.delong import AUROC, auroc_metric
+from deploy.metrics.mcnemar import right_or_wrong_interval
 from deploy.metrics.outputs import OutputComparison, Parts, compare_output
 from deploy.metrics.pooled import PairedMetric, metric_of_output, metric_of_task
 from deploy.metrics.task import (
@@ -204,13 +206,19 @@ class Gathering:
         ours, theirs = ([both[side] for _, both in found] for side in (0, 1))
         pools = metric.pool(key, ours), metric.pool(key, theirs)
         classes = metric.class_pools(key, ours, theirs) if isinstance(metric, ClassedMetric) else {}
-        return metric_of_task(key, metric.unit, pools, [sample for sample, _ in found], classes)
+        paired = metric_of_task(key, metric.unit, pools, [sample for sample, _ in found], classes)
+        hits = metric.right_or_wrong(ours, theirs) if isinstance(metric, OwnTaskMetric) else None
+        if hits is None or len(found) < 2:
+            return paired
+        return replace(paired, interval=right_or_wrong_interval(*hits))
 
     def _whole_metric(self, name: str, instances: tuple[Any, Any]) -> PairedMetric:
         """Of a class: its values over the set, and an interval from single samples."""
         title = name.partition(":")[2]
         ours, theirs = (float(instance.value()) for instance in instances)
         seen = any(title in tasks.get(name, ()) for _, tasks in self._evidence)
+        if isinstance(instances[0], AUROC):
+            return auroc_metric(title, *instances)
         single = self._task_metric(name, title) if seen else None
         return PairedMetric(
             name=title,

@@ -23,6 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deploy.metrics.paired import CONFIDENCE, POWER, TANGO, PairedInterval, detectable_share
 from exporters.errors import UserError
 
 _HALVINGS = 200
@@ -74,6 +78,45 @@ def mcnemar(
         high=high,
         p_exact=exact,
         p_mid=mid,
+    )
+
+
+def right_or_wrong_interval(
+    reference: ArrayLike, candidate: ArrayLike, *, confidence: float = CONFIDENCE
+) -> PairedInterval:
+    """Interval of the share that the candidate has right minus the reference's.
+
+    Args:
+        reference, candidate: ``[n]`` of ones (right) and zeros, same order.
+
+    Raises:
+        UserError: different lengths, or fewer than two samples.
+    """
+    first, second = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise UserError(f"paired values have shapes {first.shape} and {second.shape}")
+    count = len(first)
+    if count < 2:
+        raise UserError(
+            f"{count} pairs say nothing about spread", fix="Verify on at least two samples"
+        )
+    differences = second - first
+    lost, won = int((differences < 0).sum()), int((differences > 0).sum())
+    low, high = difference_bounds(lost, won, count, confidence)
+    deviation = float(differences.std(ddof=1))
+    normal = NormalDist()
+    quantiles = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(POWER)
+    return PairedInterval(
+        value=(won - lost) / count,
+        low=low,
+        high=high,
+        confidence=confidence,
+        samples=count,
+        detectable=quantiles * deviation / math.sqrt(count)
+        if deviation
+        else detectable_share(count),
+        deviation=deviation,
+        method=TANGO,
     )
 
 

@@ -15,6 +15,8 @@ every detection stands that many times. All of this holds for any of them:
   about the Bootstrap", The American Statistician 69, 2015);
 * yes or no for each sample (one label a sample): the exact binomial bound (Clopper-Pearson), since
   100 of 100 alike do not prove that all are;
+* right or wrong for each sample, for either model: Tango's score interval (`.mcnemar`);
+* AUROC: DeLong's (`.delong`);
 * `detectable`: the smallest loss that this many samples show, its interval all below zero, with a
   probability of 80 %: ``(t_confidence + t_power) * standard error``.
 """
@@ -39,6 +41,7 @@ ENOUGH_TO_RESAMPLE = 20
 _BLOCK = 1 << 22  # numbers drawn at once: bounds memory at 32 MB whatever the sample count
 
 BCA, STUDENT, BINOMIAL = "BCa bootstrap", "Student's t", "Clopper-Pearson"
+TANGO, DELONG = "Tango score", "DeLong"
 
 Float = NDArray[np.float64]
 Statistic = Callable[[Float], Float]
@@ -81,7 +84,10 @@ class PairedInterval:
         margin = abs(self.value - threshold)
         if margin == 0.0:
             return 0  # it lies on the threshold: no number of samples will do
-        if self.method == BINOMIAL and self.deviation == 0.0:
+        if self.method == TANGO and self.deviation == 0.0:  # ±z² / (n + z²)
+            z2 = NormalDist().inv_cdf((1 + self.confidence) / 2) ** 2
+            needed = math.ceil(z2 * (1 / margin - 1))
+        elif self.method == BINOMIAL and self.deviation == 0.0:
             needed = math.ceil(math.log((1 - self.confidence) / 2) / math.log1p(-margin))
         else:
             confidence = (1 + self.confidence) / 2
@@ -194,7 +200,7 @@ def share_interval(hits: ArrayLike, *, confidence: float = CONFIDENCE) -> Paired
         high=high,
         confidence=confidence,
         samples=count,
-        detectable=_detectable_share(count),
+        detectable=detectable_share(count),
         deviation=math.sqrt(yes / count * (1 - yes / count)),
         method=BINOMIAL,
     )
@@ -253,13 +259,13 @@ def _all_alike(differences: Float, confidence: float) -> PairedInterval:
         high=min(value + reach, 1.0),
         confidence=confidence,
         samples=count,
-        detectable=_detectable_share(count),
+        detectable=detectable_share(count),
         deviation=0.0,
         method=BINOMIAL,
     )
 
 
-def _detectable_share(count: int) -> float:
+def detectable_share(count: int) -> float:
     """The share of changed samples of which ``count`` samples hold at least one, with 80 %."""
     return float(1 - (1 - POWER) ** (1 / count))
 

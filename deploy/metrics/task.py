@@ -100,6 +100,14 @@ class OwnTaskMetric(SummedMetric):
     def value(self, sums: Float) -> Float:
         return mean(sums)
 
+    def right_or_wrong(
+        self, reference: Sequence[Float], candidate: Sequence[Float]
+    ) -> tuple[Float, Float] | None:
+        """Either model's value of each sample, where all are 0 or 1; None for other metrics."""
+        values = [np.stack(rows)[:, 0] for rows in (reference, candidate)]
+        binary = self._own.form == "single" and all(np.isin(one, (0, 1)).all() for one in values)
+        return (values[0], values[1]) if binary else None
+
     def whole_set(self) -> tuple[Any, Any] | None:
         """Two fresh instances of a class, which sees the whole set; None for a function."""
         target = self._own.target
