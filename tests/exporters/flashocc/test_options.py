@@ -48,7 +48,7 @@ def test_texts_and_values_mean_the_same(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"chekpoint": "x"}, "unknown export option 'chekpoint'. Did you mean 'checkpoint'?"),
-        ({"input": "uint9"}, "Choose uint8 or float"),
+        ({"input": "uint9"}, "Choose uint8, camera or float"),
         ({"image_size": "256"}, "is not HEIGHTxWIDTH. For example 256x704"),
         ({"image_size": "250x704"}, "not a multiple of the stride 16"),
         ({"depth": "1-45"}, "is not LOW:HIGH:STEP"),
