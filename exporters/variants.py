@@ -68,7 +68,7 @@ class Family(Protocol):
         ...
 
 
-_FAMILIES = {"flashocc": "exporters.flashocc"}
+_FAMILIES = {"flashocc": "exporters.flashocc", "panoptic_flashocc": "exporters.panoptic_flashocc"}
 
 
 def family(name: str) -> Family:

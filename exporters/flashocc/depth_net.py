@@ -126,3 +126,38 @@ class AtrousConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.relu(self.bn(self.atrous_conv(x)))
         return y
+
+
+class FixedDepthNet(nn.Module):
+    """A DepthNet for cameras that never change: the gates are constants. Shares its weights."""
+
+    def __init__(self, trained: DepthNet, cameras: Tensor) -> None:
+        super().__init__()
+        self.reduce_conv = trained.reduce_conv
+        self.depth_conv, self.context_conv = trained.depth_conv, trained.context_conv
+        with torch.no_grad():
+            depth_gate, context_gate = trained.gates(cameras)
+        self.register_buffer("depth_gate", depth_gate, persistent=False)
+        self.register_buffer("context_gate", context_gate, persistent=False)
+
+    def forward(self, features: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.reduce_conv(features)
+        depth = self.depth_conv(x * self.get_buffer("depth_gate"))
+        return depth, self.context_conv(x * self.get_buffer("context_gate"))
+
+
+def fold_camera_norm(module: DepthNet) -> None:
+    """Fold the BatchNorm of the camera vectors, in place, into the two layers that follow it.
+
+    ``W (x s + b) + c = (W s) x + (c + W b)`` with ``s = g / sqrt(v + eps)``, ``b = beta - m s``.
+    """
+    norm = module.bn
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shift = norm.bias - norm.running_mean * scale
+        for mlp in (module.depth_mlp, module.context_mlp):
+            mlp.fc1.bias.add_(mlp.fc1.weight @ shift)
+            mlp.fc1.weight.mul_(scale)
+    module.bn = nn.Identity()  # type: ignore[assignment]  # nothing is left to do

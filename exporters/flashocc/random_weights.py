@@ -60,9 +60,9 @@ def initialise(
                 last.weight.fill_(RESIDUAL_GAIN)
         with _measuring(network, cameras):
             logits = logits_of(CameraInput()(images))
-        last = list(network.get_submodule("occ_head.predicter").children())[-1]
-        assert isinstance(last, nn.Linear)
-        _centre_classes(last, config, logits)
+        classifier = list(network.get_submodule("occ_head.predicter").children())[-1]
+        assert isinstance(classifier, nn.Linear)
+        _centre_classes(classifier, config, logits)
     network.eval()
 
 
@@ -96,15 +96,15 @@ def _draw(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
 def _measuring(network: nn.Module, cameras: int) -> Iterator[None]:
     """While this holds, a forward pass sets the scale of every layer that it reaches."""
     hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
             if cameras == 1 and "global_avg_pool" in name:
                 continue  # one value a channel has no variance
-            module.reset_running_stats()
-            module.momentum = None  # take the statistics as they are, not a moving average
-            module.train()
-        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            hooks.append(module.register_forward_hook(_to_unit_variance))  # no BatchNorm follows
+            layer.reset_running_stats()
+            layer.momentum = None  # take the statistics as they are, not a moving average
+            layer.train()
+        elif isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            hooks.append(layer.register_forward_hook(_to_unit_variance))  # no BatchNorm follows
     try:
         yield
     finally:

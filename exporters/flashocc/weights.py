@@ -40,19 +40,25 @@ _OTHER_NETWORKS = {
 }
 
 
-def name_tensors(checkpoint: Checkpoint) -> NamedTensors:
+def name_tensors(
+    checkpoint: Checkpoint,
+    dialect: Dialect = DIALECT,
+    others: Mapping[str, str] = _OTHER_NETWORKS,
+) -> NamedTensors:
     """The checkpoint under official names.
+
+    Args:
+        others: key prefix to the kind of network that has it and that is not meant here.
 
     Raises:
         UserError: it belongs to another network.
     """
-    named = apply_dialect(checkpoint, DIALECT)
-    for prefix, kind in _OTHER_NETWORKS.items():
+    named = apply_dialect(checkpoint, dialect)
+    for prefix, kind in others.items():
         if any(name.startswith(prefix) for name in named.tensors):
             raise UserError(
                 f"{checkpoint.path} is {kind}: it has {prefix}* keys",
-                fix="This version exports single-frame FlashOcc with one-convolution depth "
-                "(flashocc-m0, flashocc-m1 and other widths): edgeport models",
+                fix="Name a variant of that network: edgeport models",
             )
     if "layer1.0.conv1.weight" in named.tensors:
         raise UserError(
@@ -91,18 +97,18 @@ def recognise(named: NamedTensors, base: Config) -> Config:
     ]
     config = replace(
         base,
-        view=replace(base.view, depth=_depth_range(bins, base, path)),
-        backbone=Backbone(shape("img_backbone.conv1.weight")[0], _blocks(shapes)),
+        view=replace(base.view, depth=depth_range(bins, base, path)),
+        backbone=Backbone(shape("img_backbone.conv1.weight")[0], count_blocks(shapes)),
         neck=shape("img_neck.lateral_convs.0.conv.weight")[0],
         context=context,
         encoder=(stages[0], stages[1], stages[2]),
         width=shape("occ_head.predicter.0.weight")[1],
     )
-    _check_head(shape("occ_head.predicter.2.weight")[0], config, path)
+    check_head(shape("occ_head.predicter.2.weight")[0], config, path)
     return config
 
 
-def _depth_range(bins: int, base: Config, path: object) -> Range:
+def depth_range(bins: int, base: Config, path: object) -> Range:
     if bins == base.view.depth_bins:
         return base.view.depth
     if bins in _DEPTH_BY_BINS:
@@ -113,7 +119,8 @@ def _depth_range(bins: int, base: Config, path: object) -> Range:
     )
 
 
-def _blocks(shapes: Mapping[str, object]) -> tuple[int, ...]:
+def count_blocks(shapes: Mapping[str, object]) -> tuple[int, ...]:
+    """Bottlenecks in each stage of the backbone."""
     counts: list[int] = []
     while f"img_backbone.layer{len(counts) + 1}.0.conv1.weight" in shapes:
         prefix = f"img_backbone.layer{len(counts) + 1}."
@@ -121,7 +128,7 @@ def _blocks(shapes: Mapping[str, object]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def _check_head(channels: int, config: Config, path: object) -> None:
+def check_head(channels: int, config: Config, path: object) -> None:
     if channels == config.head_channels:
         return
     heights, classes = config.grid.nz_out, len(config.classes)

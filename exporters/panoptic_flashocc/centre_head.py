@@ -14,20 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from exporters.flashocc.layers import ConvNormReLU
-
-HEAD_CLASSES = (
-    "car",
-    "truck",
-    "construction_vehicle",
-    "bus",
-    "trailer",
-    "barrier",
-    "motorcycle",
-    "bicycle",
-    "pedestrian",
-    "traffic_cone",
-)
-"""Channels of the heatmap, in the order of upstream's training labels."""
+from exporters.panoptic_flashocc.config import HEAD_CLASSES
 
 _BRANCHES: Mapping[str, int] = MappingProxyType(
     {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "heatmap": len(HEAD_CLASSES)}

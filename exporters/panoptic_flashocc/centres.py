@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from exporters.errors import UserError, did_you_mean
 from exporters.flashocc.geometry import Grid
-from exporters.panoptic_flashocc.centre_head import HEAD_CLASSES
+from exporters.panoptic_flashocc.config import HEAD_CLASSES
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -175,12 +175,18 @@ def decode_centres(
     )
 
 
-def assign_instances(labels: NDArray[np.uint8], centres: Centres, channel_labels: Ints) -> Ints:
+def assign_instances(
+    labels: NDArray[np.uint8],
+    centres: Centres,
+    channel_labels: Ints,
+    thing_voxels: int | None = None,
+) -> Ints:
     """The instance of every voxel, int32 like ``labels``; 0 where there is none.
 
     Args:
         labels: uint8 ``[nx, ny, nz]``.
         channel_labels: result of :func:`thing_channels`.
+        thing_voxels: bound on the thing voxels, see :class:`CentreRules`; None for no bound.
 
     Returns:
         ``1 + rank`` of the nearest centre of the voxel's class.
@@ -193,6 +199,10 @@ def assign_instances(labels: NDArray[np.uint8], centres: Centres, channel_labels
         difference = voxels[:, None].astype(np.int64) - centres.voxel[of_class]
         nearest = (difference**2).sum(-1).argmin(1)
         instances[tuple(voxels.T)] = 1 + centres.rank[of_class[nearest]]
+    if thing_voxels is not None:
+        things = np.isin(labels, channel_labels[channel_labels >= 0])
+        number = things.transpose(2, 1, 0).ravel().cumsum().reshape(labels.shape[::-1])
+        instances[number.transpose(2, 1, 0) > thing_voxels] = 0
     return instances
 
 

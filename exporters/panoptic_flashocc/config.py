@@ -13,8 +13,23 @@ from types import MappingProxyType
 from typing import Any
 
 from exporters.flashocc.config import MINI as FLASHOCC_MINI
+from exporters.flashocc.config import NANO as FLASHOCC_NANO
 from exporters.flashocc.config import Config
 from exporters.flashocc.geometry import View
+
+HEAD_CLASSES = (
+    "car",
+    "truck",
+    "construction_vehicle",
+    "bus",
+    "trailer",
+    "barrier",
+    "motorcycle",
+    "bicycle",
+    "pedestrian",
+    "traffic_cone",
+)
+"""Channels of the heatmap, in the order of upstream's training labels."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +61,20 @@ DEPTH = PanopticConfig(
     view=View(depth=(1.0, 45.0, 0.5)), context=80, encoder=(160, 320, 640), width=256
 )
 TEMPORAL = dataclasses.replace(DEPTH, neck=512, history=1)
-MINI = PanopticConfig(
-    **{item.name: getattr(FLASHOCC_MINI, item.name) for item in dataclasses.fields(Config)},
-    camera_aware=False,
-    centres=True,
-    centre_width=16,
-)
+
+
+def _with_centres(base: Config, width: int) -> PanopticConfig:
+    """A FlashOcc with a centre head; without it its weights are those of ``base``."""
+    values = {item.name: getattr(base, item.name) for item in dataclasses.fields(Config)}
+    return PanopticConfig(**values, camera_aware=False, centres=True, centre_width=width)
+
+
+MINI = _with_centres(FLASHOCC_MINI, 32)
 """``flashocc-mini`` with a centre head: without ``aux_centerness_head.*`` its weights are those of
 ``flashocc-mini``, so both are trained in one go."""
+
+NANO = _with_centres(FLASHOCC_NANO, 16)
+"""A thousandth of the arithmetic: for tests and for trying things."""
 
 _SEMANTIC = {
     "panoptic-flashocc-tiny": TINY,
@@ -66,5 +87,5 @@ _SEMANTIC = {
 CONFIGS: Mapping[str, PanopticConfig] = MappingProxyType(
     _SEMANTIC
     | {f"{name}-pano": dataclasses.replace(c, centres=True) for name, c in _SEMANTIC.items()}
-    | {"panoptic-flashocc-mini": MINI}
+    | {"panoptic-flashocc-mini": MINI, "panoptic-flashocc-nano": NANO}
 )

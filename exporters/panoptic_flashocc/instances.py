@@ -118,7 +118,8 @@ class ThingVoxels(nn.Module):
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         flat = labels.reshape(-1)
         slot = self._slots(F.embedding(flat, self.get_buffer("is_thing")))
-        listed = torch.zeros(self.length + 1, device=flat.device)
+        # TensorRT takes no more indices than there are places, so the list is cut afterwards
+        listed = torch.zeros(self.voxels + 1, device=flat.device)
         listed = listed.scatter(0, slot, self.get_buffer("position"))[: self.length]
         layer = _quotient(listed, self.layer)
         rest = listed - layer * self.layer

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from exporters.errors import UserError
 from exporters.flashocc.config import OCC3D_CLASSES, Config
 from exporters.flashocc.geometry import Grid
-from exporters.panoptic_flashocc.centre_head import HEAD_CLASSES, CentreMaps
+from exporters.panoptic_flashocc.centre_head import CentreMaps
 from exporters.panoptic_flashocc.centres import (
     CLASS_MAPS,
     THING_CLASSES,
@@ -28,6 +28,7 @@ from exporters.panoptic_flashocc.centres import (
     panoptic_ids,
     thing_channels,
 )
+from exporters.panoptic_flashocc.config import HEAD_CLASSES
 from exporters.panoptic_flashocc.instances import Instances
 from exporters.trace import trace
 
