@@ -1,0 +1,1 @@
+"""Boxes in three dimensions judged as KITTI and nuScenes judge them."""
