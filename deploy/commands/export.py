@@ -49,6 +49,22 @@ Ranges = Annotated[
     typer.Option(metavar="X,Y,Z", help="Three ranges LOW:HIGH:STEP, metres; write --grid=…"),
 ]
 Classes = Annotated[Path | None, typer.Option(help="Class names in label order, one a line.")]
+ClassMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fixed|compat",
+        help="Classes of the centre head: as trained, or as upstream's released code reads them.",
+    ),
+]
+MaxCentres = Annotated[
+    int | None, typer.Option(help="Best instance centres that are looked at; 500.")
+]
+ScoreThreshold = Annotated[
+    float | None, typer.Option(help="Instance centres score higher; the variant's own, 0.3 or 0.1.")
+]
+ThingVoxels = Annotated[
+    int | None, typer.Option(help="Voxels that can get an instance in one frame; 65536.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -67,6 +83,10 @@ def command(
     depth: Depth = None,
     grid: Ranges = None,
     classes: Classes = None,
+    class_map: ClassMap = None,
+    max_centres: MaxCentres = None,
+    score_threshold: ScoreThreshold = None,
+    thing_voxels: ThingVoxels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,6 +102,8 @@ def command(
 
         edgeport export flashocc-m0 --rig rig.json --input camera -o m0.onnx
 
+        edgeport export panoptic-flashocc-8f-pano --checkpoint w.pth --rig rig.json -o 8f.onnx
+
     Before the file is written its graph is compared with PyTorch on generated images. The same
     command gives the same bytes.
 
@@ -92,6 +114,12 @@ def command(
     one needs another export, or --rig input. Weights without a checkpoint know nothing.
     """
     out = Output(json=as_json)
+    own = {
+        "class_map": class_map,
+        "max_centres": max_centres,
+        "score_threshold": score_threshold,
+        "thing_voxels": thing_voxels,
+    }
     with out.progress("Export") as progress:
         result = export(
             variant,
@@ -109,6 +137,7 @@ def command(
             grid=grid,
             classes=classes,
             overwrite=overwrite,
+            **{name: value for name, value in own.items() if value is not None},
         )
     _say(out, result)
     model = result.model
@@ -128,5 +157,7 @@ def _say(out: Output, result: ExportResult) -> None:
         f"agrees with PyTorch: logits within {agreement['max_difference']:.2g} (tolerance "
         f"{agreement['tolerance']:.2g}), labels of {agreement['labels']} voxels equal{ties}"
     )
+    if "instances" in agreement:
+        out.say(f"instances of {agreement['instances']} voxels equal those of the numpy form")
     out.say(f"pooling: {report['pooling']}")
     out.say(f"took {sum(report['seconds'].values()):.1f} s; next: edgeport inspect {model.path}")

@@ -18,7 +18,7 @@ from exporters.flashocc.geometry import Range
 from exporters.flashocc.options import ANY_VARIANT, ExportOptions, base_config
 from exporters.modelfile import WeightsSource
 
-DIALECT = Dialect(
+COMMON = Dialect(
     renames={r"^img_view_transformer\.depthnet\.": "img_view_transformer.depth_net."},
     drops={
         r"pts_bbox_head\.": "detection head of the BEVDet that training started from",
@@ -28,13 +28,18 @@ DIALECT = Dialect(
     },
 )
 
+DIALECT = Dialect(
+    COMMON.renames,
+    {**COMMON.drops, r"aux_centerness_head\.": "centre head: this network has no instances"},
+)
+"""Without its centre head a Panoptic-FlashOcc may be a FlashOcc: the miniatures are."""
+
 _DEPTH_BY_BINS: Mapping[int, Range] = {44: (1.0, 45.0, 1.0), 88: (1.0, 45.0, 0.5)}
 """Ranges of the published networks; others do not follow from a tensor shape."""
 
 _OTHER_NETWORKS = {
     "img_view_transformer.depth_net.cost_volumn_net.": "a stereo network (M2, M3)",
     "img_view_transformer.depth_net.reduce_conv.": "a BEVDepth or Panoptic-FlashOcc network",
-    "aux_centerness_head.": "a Panoptic-FlashOcc network",
     "pre_process_net.": "a temporal network (depth4d, 8f, 16f)",
     "img_backbone.patch_embed.": "a network with a Swin backbone (M3)",
 }

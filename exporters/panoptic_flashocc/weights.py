@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from exporters.checkpoints import Dialect, NamedTensors, read_checkpoint
+from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError
 from exporters.flashocc.config import Backbone
 from exporters.flashocc.weights import (
+    COMMON,
     DIALECT,
     check_head,
     count_blocks,
@@ -28,10 +29,6 @@ _OTHER_NETWORKS = {
     "img_backbone.patch_embed.": "a network with a Swin backbone (M3)",
 }
 _HEAD = "aux_centerness_head."
-_WITHOUT_CENTRES = Dialect(
-    DIALECT.renames,
-    {**DIALECT.drops, r"aux_centerness_head\.": "centre head: this variant has no instances"},
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def find_source(variant: str, options: PanopticOptions) -> Source:
         return Source(variant, base, None, options.seed)
     checkpoint = read_checkpoint(options.checkpoint)
     keeps_head = variant == ANY_VARIANT or base.centres
-    dialect = DIALECT if keeps_head else _WITHOUT_CENTRES
+    dialect = COMMON if keeps_head else DIALECT
     named = name_tensors(checkpoint, dialect, _OTHER_NETWORKS)
     config = recognise(named, base)
     found = _variant_of(config)

@@ -97,7 +97,6 @@ def test_another_variants_checkpoint_is_named(tmp_path: Path) -> None:
 OTHERS = {
     "img_view_transformer.depth_net.reduce_conv.0.weight": "BEVDepth or Panoptic-FlashOcc",
     "img_view_transformer.depth_net.cost_volumn_net.0.weight": "stereo network",
-    "aux_centerness_head.shared_conv.conv.weight": "Panoptic-FlashOcc",
     "pre_process_net.layers.0.0.conv1.weight": "temporal network",
     "img_backbone.patch_embed.projection.weight": "Swin",
 }
@@ -149,6 +148,13 @@ def test_detector_pretraining_and_old_names_are_mapped(tmp_path: Path) -> None:
     assert report.renamed["img_view_transformer.depth_net.bias"].endswith("depthnet.bias")
     assert "detection head" in report.dropped["pts_bbox_head.shared_conv.conv.weight"]
     assert "geometry comes from the rig" in report.dropped["img_view_transformer.frustum"]
+
+
+def test_a_centre_head_is_left_out(tmp_path: Path) -> None:
+    state = {**state_of(NARROW), "aux_centerness_head.shared_conv.conv.weight": torch.ones(1)}
+    named = find("flashocc", saved(state, tmp_path)).named
+    assert named is not None
+    assert list(named.dropped.values()) == ["centre head: this network has no instances"]
 
 
 def test_unknown_depth_range_is_asked_for(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_semantic_variant_leaves_the_centre_head_out(tmp_path: Path) -> None:
     source = find_source("panoptic-flashocc-depth", PanopticOptions(checkpoint=path))
     assert not source.config.centres
     assert source.named is not None
-    assert set(source.named.dropped.values()) == {"centre head: this variant has no instances"}
+    assert set(source.named.dropped.values()) == {"centre head: this network has no instances"}
     assert len(source.named.dropped) == 54
 
 
