@@ -54,7 +54,7 @@ def dyadic_product(
 
 
 @operator("DyadicAlign")
-def dyadic_align(mantissa: Value, exponent: Value, *, base: Value | int) -> Value:
+def dyadic_align(mantissa: Value, exponent: Value, base: Value) -> Value:
     """A number m / 2^k as an integer number of units 2^-base, saturating at 2^26 - 1.
 
     ``base`` is a constant of the model, never the extreme of what happens to be in a cache: so a

@@ -21,6 +21,11 @@ class EagerBackend(ABC):
     @abstractmethod
     def constant(self, value: Any, dtype: str = "int64") -> Value: ...
 
+    def weight(self, name: str, array: Any, dtype: str | None = None) -> Value:
+        """A constant; names are for graphs, and 4-bit integers are int8 here."""
+        del name
+        return self.constant(array, "int8" if dtype == "int4" else dtype or array.dtype.name)
+
     @abstractmethod
     def _parts(self, raw: Any, sizes: list[int], axis: int) -> Sequence[Any]: ...
 

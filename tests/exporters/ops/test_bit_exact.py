@@ -54,7 +54,7 @@ def test_dyadic_numbers(one: Any, other: Any) -> None:
     mantissa, _ = all_agree(ops.dyadic_product, [*one, *other])
     assert mantissa.min() >= 1 << 14
     assert mantissa.max() <= 1 << 15
-    (aligned,) = all_agree(ops.dyadic_align, [*one], base=25)
+    (aligned,) = all_agree(ops.dyadic_align, [*one, np.array([25])])
     assert aligned.max() < 1 << ALIGNED_BITS
     all_agree(ops.dyadic_common, [*one])
 

@@ -1,0 +1,155 @@
+"""Checkpoint to model file: the steps of an I-LLM export, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporters.errors import EdgeportError, UserError
+from exporters.files import require_writable
+from exporters.illm.describe import describe
+from exporters.illm.emission import Emission
+from exporters.illm.float_decoder import Peaks, observe
+from exporters.illm.float_emission import FloatEmission
+from exporters.illm.options import ExportOptions
+from exporters.illm.placing import QuantizedLayer, quantize_layer, residual_exponent
+from exporters.illm.sample_text import chunks, sample_text
+from exporters.illm.smoothing import PAIRS, analytic_factors, smooth
+from exporters.illm.source import Layer, Source, open_source
+from exporters.illm.tokenizer import Tokenizer, attach
+from exporters.modelfile import save_model
+from exporters.ops.norm import MAX_CHANNELS
+from exporters.trace import require_known_operators
+from exporters.variants import ExportResult, Progress
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_CONTEXT = 8192
+_TEXT_TOKENS = 256  # of each piece of calibration text
+_TEXT_PIECES = 16
+
+
+def export(
+    variant: str, output: Path, *, progress: Progress | None = None, **options: Any
+) -> ExportResult:
+    """Write an I-LLM model file; see ``exporters.illm.export``."""
+    chosen = ExportOptions.parse(options)
+    require_writable(output, overwrite=chosen.overwrite)
+    started = time.perf_counter()
+    source = open_source(chosen.checkpoint)
+    _require_covered(source)
+    tokenizer = Tokenizer(source.texts, source.config.begin_token)
+    _require_matching(tokenizer, source)
+    context = min(chosen.context or MAX_CONTEXT, source.config.context)
+    if chosen.precision == "float":
+        proto = FloatEmission(source.config, context).write(source)
+    else:
+        proto = _integer(source, tokenizer, chosen, context, progress)
+    require_known_operators(proto)
+    attach(proto, source.texts)
+    text = "built-in English text" if chosen.text is None else chosen.text.name
+    special = dict(source.texts.special_tokens)
+    spec = describe(source, chosen, context=context, special=special, text=text)
+    file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
+    report = {
+        "variant": variant,
+        "weights": str(spec.weights),
+        "parameters": _parameters(source),
+        "precision": str(chosen.bits) if chosen.precision == "integer" else "float32",
+        "context": context,
+        "notes": source.notes,
+        "seconds": {"export": time.perf_counter() - started},
+    }
+    return ExportResult(file, report)
+
+
+def _integer(
+    source: Source,
+    tokenizer: Tokenizer,
+    options: ExportOptions,
+    context: int,
+    progress: Progress | None,
+) -> onnx.ModelProto:
+    """Two passes over the layers: the stream's range first, since its unit is in every layer."""
+    texts = _calibration_tokens(tokenizer, options, min(context, _TEXT_TOKENS))
+    peak, layers = 0.0, source.config.layers
+    seen: list[Peaks] = []
+    for index, (_, peaks) in enumerate(observe(source, texts)):
+        seen.append(peaks)
+        peak = max(peak, peaks.residual)
+        if progress is not None:
+            progress("observe", index + 1, layers)
+    if not np.isfinite(peak):
+        raise UserError(
+            "the network gives NaN or infinity on the calibration text",
+            fix="Check the weights, or give another --text",
+        )
+
+    def quantized() -> Iterator[QuantizedLayer]:
+        for index, peaks in enumerate(seen):
+            layer, after = smoothed(source.layer(index), peaks, options.smoothing, source)
+            yield quantize_layer(layer, after, options.bits)
+            if progress is not None:
+                progress("quantize", index + 1, layers)
+
+    emission = Emission(source.config, options.bits, context, inline=not options.functions)
+    return emission.write(source, quantized(), residual_exponent(peak))
+
+
+def smoothed(layer: Layer, peaks: Peaks, smoothing: str, source: Source) -> tuple[Layer, Peaks]:
+    """The layer with smoothing folded in, and the peaks of keys and values after it."""
+    pairs = PAIRS if smoothing == "analytic" else ()
+    factors = analytic_factors(layer, peaks, source.config, pairs)
+    after = Peaks(key=peaks.key, value=peaks.value)
+    if factors.key is not None:
+        after.key = peaks.key * factors.key
+    if factors.value is not None:
+        after.value = peaks.value / factors.value.reshape(peaks.value.shape)
+    return smooth(layer, factors, source.config), after
+
+
+def _calibration_tokens(
+    tokenizer: Tokenizer, options: ExportOptions, length: int
+) -> list[list[int]]:
+    if options.text is None:
+        text = sample_text()
+    else:
+        try:
+            text = options.text.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot read calibration text from {options.text}: {error}",
+                fix="Give a UTF-8 text file with --text",
+            ) from error
+    enough = text[: 16 * length * _TEXT_PIECES]  # a token is rarely longer; no need to read a novel
+    return chunks(tokenizer.encode(enough), length, _TEXT_PIECES)
+
+
+def _require_covered(source: Source) -> None:
+    c = source.config
+    if c.hidden > MAX_CHANNELS:
+        raise UserError(
+            f"rows of {c.hidden} channels: their squares do not sum exactly",
+            fix=f"Networks with up to {MAX_CHANNELS} channels are covered",
+        )
+    if c.attention_width % c.head_dim or c.kv_width < 1:
+        raise EdgeportError(f"heads of {c.head_dim} do not fill {c.attention_width}")
+
+
+def _require_matching(tokenizer: Tokenizer, source: Source) -> None:
+    if tokenizer.size > source.config.vocabulary:
+        raise UserError(
+            f"the tokenizer has {tokenizer.size} tokens, the network {source.config.vocabulary}",
+            fix="Use the tokenizer that belongs to this checkpoint",
+        )
+
+
+def _parameters(source: Source) -> int:
+    c = source.config
+    layer = c.hidden * (2 * c.attention_width + 2 * c.kv_width + 3 * c.ffn + 2)
+    return c.layers * layer + c.hidden * (1 + c.vocabulary * (1 if c.tied else 2))

@@ -1,0 +1,85 @@
+"""The options of an I-LLM export: from Python, from the command line and from recipes alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporters.errors import UserError, did_you_mean
+from exporters.illm.placing import Bits
+from exporters.illm.weights import LEVELS
+
+PRECISIONS = ("integer", "float")
+SMOOTHINGS = ("analytic", "none")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What can be chosen.
+
+    Attributes:
+        checkpoint: a Hugging Face directory or a .gguf file.
+        precision: ``integer``, or ``float`` for the reference model in float32.
+        weights, activations: ``int8``, ``int6`` or ``int4``; with ``integer`` only.
+        smoothing: ``analytic`` or ``none``.
+        text: UTF-8 text that smoothing statistics come from; None for a short English one.
+        context: positions that the file is made for; None for what the network was trained for,
+            at most 8192.
+        functions: keep the operators as functions; False writes their bodies out, for runtimes
+            that know no functions.
+    """
+
+    checkpoint: Path
+    precision: str = "integer"
+    weights: str = "int8"
+    activations: str = "int8"
+    smoothing: str = "analytic"
+    text: Path | None = None
+    context: int | None = None
+    functions: bool = True
+    overwrite: bool = False
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> ExportOptions:
+        """Options from texts or values.
+
+        Raises:
+            UserError: unknown name or value, or no checkpoint.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {name: value for name, value in options.items() if value is not None}
+        for name in values:
+            if name not in known:
+                raise UserError(f"unknown export option {name!r}", fix=did_you_mean(name, known))
+        if "checkpoint" not in values:
+            raise UserError(
+                "illm needs a checkpoint: a language model with random weights says nothing",
+                fix="Give --checkpoint DIR (Hugging Face) or --checkpoint FILE.gguf",
+            )
+        for name in ("checkpoint", "text"):
+            if name in values:
+                values[name] = Path(values[name])
+        result = cls(**values)
+        _require("precision", result.precision, PRECISIONS)
+        _require("smoothing", result.smoothing, SMOOTHINGS)
+        for name in ("weights", "activations"):
+            _require(name, getattr(result, name), [f"int{bits}" for bits in LEVELS])
+        if result.context is not None and result.context < 1:
+            raise UserError(f"--context is {result.context}", fix="Give a number of tokens")
+        return result
+
+    @property
+    def bits(self) -> Bits:
+        weights, activations = (
+            int(re.sub(r"\D", "", kind)) for kind in (self.weights, self.activations)
+        )
+        return Bits(weights, activations)
+
+
+def _require(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise UserError(f"--{name} is {value!r}", fix=did_you_mean(str(value), known))
