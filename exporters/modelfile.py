@@ -16,6 +16,7 @@ network it was. Values are strings or canonical JSON, so that equal models have 
 | ``edgeport.weights``         | where the weights come from                                    |
 | ``edgeport.tools``           | versions of what wrote the file                                |
 | ``edgeport.keep_float``      | node name prefixes that stay float unless asked, with reasons  |
+| ``edgeport.keep_fp32``       | node name prefixes that are right in FP32 alone, with reasons  |
 | ``edgeport.quantization``    | added by the quantizer; see ``calibration.quantize``           |
 """
 
@@ -135,6 +136,8 @@ class ModelSpec:
     Attributes:
         keep_float: node name prefix to the reason why the quantizer leaves those nodes in float
             unless asked, ``{"head/predicter.2": "class logits: ..."}``.
+        keep_fp32: node name prefix to the reason why those nodes are wrong in 16 bits, also when
+            everything else is cast.
     """
 
     variant: str
@@ -148,6 +151,7 @@ class ModelSpec:
     geometry: JSON = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     keep_float: Mapping[str, str] = field(default_factory=dict)
+    keep_fp32: Mapping[str, str] = field(default_factory=dict)
     quantization: JSON | None = None
 
     def input(self, name: str) -> InputSpec:
@@ -216,6 +220,7 @@ class ModelSpec:
             geometry=load("geometry"),
             tools=load("tools"),
             keep_float=load("keep_float"),
+            keep_fp32=load("keep_fp32"),
             quantization=load("quantization", "null"),
         )
 

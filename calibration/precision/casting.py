@@ -29,7 +29,7 @@ from calibration.precision.rules import Target, float_nodes
 from calibration.qdq.placement import FloatRules
 from exporters.errors import UserError, did_you_mean
 from exporters.files import require_writable
-from exporters.modelfile import PREFIX, ModelFile, canonical_json, save_model
+from exporters.modelfile import PREFIX, ModelFile, canonical_json, read_spec, save_model
 
 if TYPE_CHECKING:
     import onnx
@@ -107,7 +107,8 @@ def cast_proto(
     target = TARGETS[to]
     model = canonical(with_opset(proto, *_opsets(proto, target, name)))
     graph = model.graph
-    rules = FloatRules(asked=keep_float)
+    spec = read_spec(proto)
+    rules = FloatRules(declared=spec.keep_fp32 if spec else {}, asked=keep_float)
     rules.check(node.name or "" for node in graph)
     kept = float_nodes(
         graph, target, rules.reasons(node.name or "" for node in graph), largest or {}

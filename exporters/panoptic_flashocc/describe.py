@@ -16,12 +16,15 @@ from exporters.panoptic_flashocc.ports import BEV, CAMERA_VECTORS, LENGTH, MOTIO
 _KEEP_FLOAT = {
     "img_view_transformer/depth_net/depth_mlp": "camera values from 0.001 to 1000 side by side",
     "img_view_transformer/depth_net/context_mlp": "camera values from 0.001 to 1000 side by side",
-    "memory": "places in a map to a hundredth of a cell",
     "aux_centerness_head/task_heads.0/reg.1": "centre offsets: a fraction of a cell decides",
     "aux_centerness_head/task_heads.0/height.1": "centre heights, metres",
     "aux_centerness_head/task_heads.0/heatmap.1": "centre scores are compared with a threshold",
-    "panoptic": "exact integer arithmetic in FP32",
 }
+_KEEP_FP32 = {
+    "memory": "places in a map to a hundredth of a cell",
+    "panoptic": "whole numbers up to 2^22, exact in FP32",
+}
+"""Neither quantized nor cast to 16 bits."""
 
 _SEMANTICS = {
     CAMERA_VECTORS: "camera-vectors",
@@ -58,6 +61,7 @@ def extend(
         outputs.append(OutputSpec(BEV, "float32", shape, "state"))
         names = history_names(config.history)
         states = tuple(StateSpec(BEV, name, age=age) for age, name in enumerate(names, start=1))
+    live = CAMERA_VECTORS in sample
     geometry = {**spec.geometry, "history": config.history}
     if config.centres:
         geometry["centres"] = rules.to_json()
@@ -69,16 +73,17 @@ def extend(
         outputs=tuple(outputs),
         states=states,
         geometry=geometry,
-        keep_float=dict(spec.keep_float) | _applicable(config, live=CAMERA_VECTORS in sample),
+        keep_float={**spec.keep_float, **_applicable(_KEEP_FLOAT | _KEEP_FP32, config, live)},
+        keep_fp32=_applicable(_KEEP_FP32, config, live),
     )
 
 
-def _applicable(config: PanopticConfig, *, live: bool) -> dict[str, str]:
+def _applicable(reasons: Mapping[str, str], config: PanopticConfig, live: bool) -> dict[str, str]:
     """What stays float of the parts that this network has."""
     absent = [] if live else ["img_view_transformer/depth_net"]
     absent += [] if config.history else ["memory"]
     absent += [] if config.centres else ["aux_centerness_head", "panoptic"]
-    return {k: why for k, why in _KEEP_FLOAT.items() if not k.startswith(tuple(absent))}
+    return {k: why for k, why in reasons.items() if not k.startswith(tuple(absent))}
 
 
 def _input(name: str, value: NDArray[Any]) -> InputSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration import CastResult, QuantizeOptions, cast, quantize
 from exporters.errors import UserError
+from exporters.modelfile import save_model
 from tests.calibration import nets
 
 
@@ -279,3 +281,14 @@ def test_int8_with_bf16_is_refused(tmp_path: Path) -> None:
 def test_nothing_to_cast_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds nothing in FP32 to cast"):
         make(tmp_path, nets.chain(), keep_float=("fir", "sec", "last"))
+
+
+def test_what_is_right_in_fp32_alone_stays(tmp_path: Path) -> None:
+    proto = nets.chain()
+    spec = dataclasses.replace(nets.described(proto, {}), keep_fp32={"first": "whole numbers"})
+    result = cast(save_model(proto, tmp_path / "m.onnx", spec=spec), tmp_path / "m.fp16.onnx")
+    first = {node.name for node in proto.graph.node if node.name.startswith("first")}
+    assert first
+    assert {
+        name: reason for name, reason in kept(result).items() if name in first
+    } == dict.fromkeys(first, "whole numbers")
