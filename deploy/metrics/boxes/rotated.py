@@ -33,7 +33,8 @@ def rotated_iou(first: NDArray[Any], second: NDArray[Any]) -> Float:
     common = intersection_areas(first, second)
     areas = [np.asarray(r, np.float64).reshape(-1, 5)[:, 2:4].prod(axis=1) for r in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    iou: Float = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return iou
 
 
 def clip(first: Float, second: Float) -> Any:
