@@ -10,6 +10,7 @@
 | folder                     | a KITTI object root (``training/velodyne`` …)                    |
 | folder                     | a sample folder (``sample.json``), or a folder of such           |
 | ``synthetic:COUNT[:SEED]`` | frames of a generated world, for the cameras of the model        |
+| ``synthetic:DRIVESxFRAMES[:SEED]`` | drives through it: key frames in order of time, with LiDAR |
 """
 
 from __future__ import annotations
@@ -133,6 +134,6 @@ def _require_one_set(path: Path) -> None:
 
 
 def _synthetic(source: str, spec: ModelSpec | None) -> Source:
-    from calibration.samples.synthetic import open_synthetic, parse_synthetic
+    from calibration.samples.synthetic import open_asked, parse_synthetic
 
-    return open_synthetic(*parse_synthetic(source), spec)
+    return open_asked(parse_synthetic(source), spec)

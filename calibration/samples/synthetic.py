@@ -15,7 +15,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.samples.base import Array
 from calibration.samples.frames import FrameSamples
+from calibration.samples.lazy import LazySamples
+from calibration.samples.viewpoints import RAY_ORIGINS
 from calibration.samples.world.layout import Scene, make_scene
 from calibration.samples.world.render import Hits, Rays, cast
 from calibration.samples.world.shade import Painter, develop
@@ -30,20 +33,48 @@ from exporters.modelfile import ModelSpec
 WORLD_VERSION = 1
 """Raised whenever the same seed gives another image or label."""
 
+LIDAR_PLACE_M = (0.94, 0.0, 1.84)
+"""In the vehicle's frame, as on nuScenes' cars: where rays of RayIoU start in single frames."""
 
-def parse_synthetic(source: str) -> tuple[int, int]:
-    """Count and seed of ``synthetic:COUNT[:SEED]``.
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``synthetic:COUNT[:SEED]`` or ``synthetic:DRIVESxFRAMES[:SEED]`` asks for.
+
+    Attributes:
+        drives: number of drives of ``count`` key frames each; 0 for ``count`` single frames.
+    """
+
+    count: int
+    seed: int
+    drives: int = 0
+
+
+def parse_synthetic(source: str) -> Asked:
+    """What a source asks for.
 
     Raises:
         UserError: it is written otherwise, or asks for nothing.
     """
-    found = re.fullmatch(r"synthetic:(\d+)(?::(\d+))?", source)
-    if found is None or int(found[1]) == 0:
+    found = re.fullmatch(r"synthetic:(?:(\d+)x)?(\d+)(?::(\d+))?", source)
+    if found is None or 0 in (int(found[1] or 1), int(found[2])):
         raise UserError(
             f"{source!r} names no synthetic samples",
-            fix="Write synthetic:COUNT or synthetic:COUNT:SEED",
+            fix="Write synthetic:COUNT or synthetic:COUNT:SEED for single frames, "
+            "synthetic:DRIVESxFRAMES or synthetic:DRIVESxFRAMES:SEED for drives",
         )
-    return int(found[1]), int(found[2] or 0)
+    return Asked(int(found[2]), int(found[3] or 0), int(found[1] or 0))
+
+
+def open_asked(
+    asked: Asked, spec: ModelSpec | None, *, camera_size: bool = False
+) -> FrameSamples | LazySamples:
+    """Single frames or the key frames of drives, for the inputs of a model."""
+    from calibration.samples.drive_samples import open_drives
+
+    if asked.drives:
+        return open_drives(asked.drives, asked.count, asked.seed, spec, camera_size=camera_size)
+    return open_synthetic(asked.count, asked.seed, spec, camera_size=camera_size)
 
 
 def open_synthetic(
@@ -78,13 +109,14 @@ class Moment:
     Attributes:
         images: per camera, uint8 RGB.
         hits: what each pixel of each camera sees.
-        labels: ``semantics``, ``mask_camera`` and ``instances``, uint8 ``[nx, ny, nz]``.
+        labels: ``semantics``, ``mask_camera`` and ``instances``, uint8 ``[nx, ny, nz]``;
+            ``ray_origins``.
     """
 
     scene: Scene
     images: Mapping[str, NDArray[np.uint8]]
     hits: tuple[Hits, ...]
-    labels: Mapping[str, NDArray[np.uint8]]
+    labels: Mapping[str, Array]
 
 
 class Stage:
@@ -102,9 +134,7 @@ class Stage:
         poses = sensor_to_key_ego(rig).astype(np.float64)
         self._rays = [Rays.of(c, p) for c, p in zip(rig.cameras, poses, strict=True)]
         self._visibility = Visibility(self._rays, grid) if grid else None
-        self._numbers = np.array(
-            [classes.index(label.name) if label.name in classes else 0 for label in Label], np.uint8
-        )
+        self._classes = tuple(classes)
 
     def frame(self, seed: int, index: int) -> CameraFrame:
         """Frame ``index`` of the world ``seed``: images, and labels where there is a grid."""
@@ -124,15 +154,23 @@ class Stage:
         labels = self._labels(scene, fill_voxels(scene, self.grid), hits) if self.grid else {}
         return Moment(scene, images, tuple(hits), labels)
 
-    def _labels(
-        self, scene: Scene, truth: Truth, hits: Sequence[Hits]
-    ) -> dict[str, NDArray[np.uint8]]:
+    def _labels(self, scene: Scene, truth: Truth, hits: Sequence[Hits]) -> dict[str, Array]:
         assert self._visibility is not None
-        return {
-            "semantics": self._numbers[truth.semantics],
+        labels = {
+            "semantics": truth.semantics,
             "mask_camera": self._visibility.mask(hits, truth.semantics),
             "instances": truth.instances(scene.actors),
+            RAY_ORIGINS: np.array([LIDAR_PLACE_M]),
         }
+        return numbered(labels, self._classes)
+
+
+def numbered(labels: Mapping[str, Array], classes: Sequence[str]) -> dict[str, Array]:
+    """Labels with the class numbers of a model; none where it has other classes."""
+    if not set(classes) >= {label.name for label in Label}:
+        return {}
+    numbers = np.array([classes.index(label.name) for label in Label], np.uint8)
+    return {**labels, "semantics": numbers[labels["semantics"]]}
 
 
 def stage_rig(spec: ModelSpec, *, camera_size: bool = False) -> Rig:

@@ -14,7 +14,7 @@ from calibration.samples.base import Source
 from calibration.samples.folders import DESCRIPTION
 from calibration.samples.frames import FrameSamples
 from calibration.samples.open import SYNTHETIC, holds_arrays, open_samples
-from calibration.samples.synthetic import open_synthetic, parse_synthetic
+from calibration.samples.synthetic import open_asked, parse_synthetic
 from exporters.errors import UserError
 from exporters.flashocc.rig import CameraFrame
 from exporters.modelfile import ModelSpec
@@ -44,12 +44,12 @@ def written_frames(
     """``source`` itself, or a folder of the frames that it would only render."""
     if source.split(":")[0] != SYNTHETIC:
         return source
-    count, seed = parse_synthetic(source)
-    frames: FrameSamples = open_synthetic(count, seed, spec, camera_size=True)
+    frames = open_asked(parse_synthetic(source), spec, camera_size=True)
+    assert isinstance(frames, FrameSamples)  # the model takes camera images
     for number, frame in enumerate(frames.frames()):
         _write(frame, folder / frame.name)
         if progress:
-            progress("render", number + 1, count)
+            progress("render", number + 1, len(frames))
     return str(folder)
 
 

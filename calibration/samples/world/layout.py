@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 from calibration.samples.world import actors
 from calibration.samples.world.ground import LANE_M, Ground
+from calibration.samples.world.motion import WALKING_M_S, Motion
 from calibration.samples.world.solids import Actor, Assembly, Label, Part, Solids
 
 REACH_M = 52.0
@@ -49,9 +50,18 @@ class Scene:
 
 def make_scene(seed: int, index: int) -> Scene:
     """Scene ``index`` of the world ``seed``; the same arguments give the same scene."""
-    rng = np.random.default_rng([seed, index])
+    return _scene(np.random.default_rng([seed, index]), None)
+
+
+def make_moving_scene(seed: int, index: int, seconds: float) -> tuple[Scene, Motion]:
+    """Drive ``index`` of the world ``seed`` at its start, and how it moves for ``seconds``."""
+    motion = Motion.random(np.random.default_rng([seed, index, 1]), seconds)
+    return _scene(np.random.default_rng([seed, index, 2]), motion), motion
+
+
+def _scene(rng: Generator, motion: Motion | None) -> Scene:
     ground = Ground.random(rng)
-    street = _Street(rng, ground)
+    street = _Street(rng, ground, motion)
     street.build()
     assembly = street.assembly
     return Scene(ground, assembly.solids(), _light(rng), tuple(assembly.actors))
@@ -101,8 +111,22 @@ class _Street:
 
     rng: Generator
     ground: Ground
+    motion: Motion | None = None
     assembly: Assembly = field(default_factory=Assembly)
     taken: list[tuple[float, float, float]] = field(default_factory=lambda: list(_EGO))
+
+    @property
+    def travel(self) -> float:
+        """Metres of street that the vehicle drives through."""
+        return self.motion.travel if self.motion else 0.0
+
+    @property
+    def moves(self) -> bool:
+        return self.motion is not None and not self.motion.waits
+
+    def number(self, low: int, high: int) -> int:
+        """As many as a longer street has of what a short one has ``low`` to ``high`` of."""
+        return round(int(self.rng.integers(low, high)) * (1 + self.travel / (2 * REACH_M)))
 
     def build(self) -> None:
         self.houses()
@@ -122,12 +146,14 @@ class _Street:
         yaw: float,
         radius: float,
         reach: float = 0.0,
+        speed: float = 0.0,
     ) -> None:
         """Stand an actor at street position (s, left), unless something else stands there.
 
         Args:
             radius: of the circles that it takes up, metres.
             reach: from its centre to the centre of its foremost circle, metres.
+            speed: along the street, metres a second.
         """
         x, y = self.ground.to_ego(s, left)
         yaw += self.ground.heading
@@ -136,13 +162,15 @@ class _Street:
         if any(math.hypot(x - a, y - b) < r + t for x, y, r in circles for a, b, t in self.taken):
             return
         self.taken += circles
-        self.assembly.add(parts, label, x, y, yaw)
+        heading = self.ground.heading
+        velocity = (speed * math.cos(heading), speed * math.sin(heading))
+        self.assembly.add(parts, label, x, y, yaw, velocity)
 
     def houses(self) -> None:
         rng, ground = self.rng, self.ground
         for side in (-1, 1):
             s = -90.0
-            while s < 110:
+            while s < 110 + self.travel:
                 length, depth = rng.uniform(9, 24), rng.uniform(8, 14)
                 setback = ground.half_width + ground.pavement + rng.uniform(0.4, 9)
                 middle = s + length / 2
@@ -162,13 +190,13 @@ class _Street:
             if rng.random() < 0.25:
                 continue
             step, s = rng.uniform(6, 11), -REACH_M
-            while s < REACH_M:
+            while s < REACH_M + self.travel:
                 s += step * rng.uniform(0.7, 1.4)
                 if not self._in_crossing(s, 3):
                     left = side * (edge - rng.uniform(0.2, 0.9))
                     self.place(actors.tree(rng), Label.vegetation, s, left, rng.uniform(0, 6), 0.5)
-        for _ in range(rng.integers(4, 14)):
-            s, side = rng.uniform(-REACH_M, REACH_M), rng.choice([-1, 1])
+        for _ in range(self.number(4, 14)):
+            s, side = rng.uniform(-REACH_M, REACH_M + self.travel), rng.choice([-1, 1])
             if not self._in_crossing(s, 5):
                 left = side * (edge + rng.uniform(0.6, 7))
                 self.place(actors.bush(rng), Label.vegetation, s, left, 0.0, 0.9)
@@ -176,11 +204,11 @@ class _Street:
     def furniture(self) -> None:
         rng, kerb = self.rng, self.ground.half_width
         for side in (-1, 1):
-            for s in np.arange(-45, 46, rng.uniform(16, 26)):
+            for s in np.arange(-45, 46 + self.travel, rng.uniform(16, 26)):
                 lamp = actors.street_lamp(rng)
                 self.place(lamp, Label.manmade, s, side * (kerb + 0.5), -side * math.pi / 2, 0.3)
-            for _ in range(rng.integers(1, 5)):
-                s = rng.uniform(-40, 40)
+            for _ in range(self.number(1, 5)):
+                s = rng.uniform(-40, 40 + self.travel)
                 sign = actors.traffic_sign(rng)
                 self.place(sign, Label.manmade, s, side * (kerb + 0.6), 0.0, 0.4)
             if rng.random() < 0.4:
@@ -200,8 +228,9 @@ class _Street:
         shares = np.array([kind[0] for kind in _TRAFFIC])
         for side in (-1, 1):
             for lane in range(lanes):
-                s = -REACH_M + rng.uniform(0, 10)
-                while s < REACH_M:
+                speed, (low, high) = self._lane(side, lane)
+                s = low + rng.uniform(0, 10)
+                while s < high:
                     _, label, make, half, width = _TRAFFIC[rng.choice(len(_TRAFFIC), p=shares)]
                     s += half
                     left = side * (lane + 0.5) * LANE_M + rng.normal(0, 0.2)
@@ -209,7 +238,7 @@ class _Street:
                         left += side * 0.5
                     yaw = (0.0 if side < 0 else math.pi) + rng.normal(0, 0.03)
                     if rng.random() < density:
-                        self.place(make(rng), label, s, left, yaw, width, half - width)
+                        self.place(make(rng), label, s, left, yaw, width, half - width, speed)
                     s += half + 1.0 + rng.exponential(9)
 
     def parked(self) -> None:
@@ -217,10 +246,10 @@ class _Street:
         for side in (-1, 1):
             if rng.random() < 0.4:
                 continue
-            for s in np.arange(-44, 45, 5.6):
+            for s in np.arange(-44, 45 + self.travel, 5.6):
                 if rng.random() < 0.5 or self._in_crossing(s, 8):
                     continue
-                left = side * (self.ground.half_width - 1.0)
+                left = side * (self.ground.half_width - (-0.3 if self.moves else 1.0))
                 yaw = (0.0 if side < 0 else math.pi) + rng.normal(0, 0.02)
                 self.place(actors.car(rng), Label.car, s, left, yaw, 1.1, 1.4)
 
@@ -231,7 +260,7 @@ class _Street:
             return
         start, length = rng.uniform(6, 22) * rng.choice([-1, 1]), rng.uniform(6, 12)
         side = int(rng.choice([-1, 1]))
-        edge = side * (self.ground.half_width - 2.6)
+        edge = side * (self.ground.half_width - (-0.5 if self.moves else 2.6))
         for s in np.arange(start, start + length, 2.1):
             if rng.random() < 0.6:
                 self.place(actors.barrier(rng), Label.barrier, s, edge, 0.0, 0.3, 0.7)
@@ -241,17 +270,20 @@ class _Street:
             s, left = start + rng.uniform(-4, 0), edge + side * rng.uniform(0, 2)
             self.place(actors.cone(rng), Label.traffic_cone, s, left, 0.0, 0.3)
         digger, s = actors.construction_vehicle(rng), start + length / 2
-        left, yaw = side * (self.ground.half_width + 0.5), rng.uniform(-0.5, 0.5)
+        aside = 2.2 if self.moves else 0.5
+        left, yaw = side * (self.ground.half_width + aside), rng.uniform(-0.5, 0.5)
         self.place(digger, Label.construction_vehicle, s, left, yaw, 2.2)
 
     def walkers(self) -> None:
         rng, ground = self.rng, self.ground
-        for _ in range(rng.integers(4, 22)):
-            s, side = rng.uniform(-35, 35), rng.choice([-1, 1])
+        for _ in range(self.number(4, 22)):
+            s, side = rng.uniform(-35, 35 + self.travel), rng.choice([-1, 1])
             left = side * (ground.half_width + rng.uniform(0.9, ground.pavement - 0.3))
             yaw = rng.choice([0, math.pi]) + rng.normal(0, 0.4)
-            self.place(actors.pedestrian(rng), Label.pedestrian, s, left, yaw, 0.35)
-        if ground.crossing is not None:
+            speed = self._walk(s, left, 1 if math.cos(yaw) > 0 else -1)
+            walker = actors.pedestrian(rng)
+            self.place(walker, Label.pedestrian, s, left, yaw, 0.35, speed=speed)
+        if ground.crossing is not None and not self.moves:
             edge = ground.crossing - math.copysign(ground.crossing_half + 2, ground.crossing)
             for _ in range(rng.integers(0, 5)):
                 left = rng.uniform(-ground.half_width, ground.half_width)
@@ -263,6 +295,23 @@ class _Street:
             left = side * (ground.half_width + rng.uniform(0.8, 1.4))
             label, make = _TWO_WHEELERS[rng.integers(2)]
             self.place(make(rng), label, s, left, rng.uniform(0, 6), 0.8)
+
+    def _lane(self, side: int, number: int) -> tuple[float, tuple[float, float]]:
+        """Speed of a lane, and where along the street its vehicles start."""
+        if self.motion is None:
+            return 0.0, (-REACH_M, REACH_M)
+        own = int(self.ground.offset // LANE_M)
+        speed = self.motion.lane(side, number, own)
+        return speed, self.motion.window(speed, REACH_M)
+
+    def _walk(self, s: float, left: float, way: int) -> float:
+        """Speed of a person there: 0 if something stands in the way."""
+        if self.motion is None:
+            return 0.0
+        steps = np.arange(0.0, WALKING_M_S * self.motion.seconds + 1.0, 0.3)[1:]
+        path = [self.ground.to_ego(s + way * step, left) for step in steps]
+        free = all(math.hypot(x - a, y - b) > t + 0.35 for x, y in path for a, b, t in self.taken)
+        return way * WALKING_M_S if free else 0.0
 
     def _in_crossing(self, s: float, margin: float) -> bool:
         ground = self.ground

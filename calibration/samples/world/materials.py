@@ -22,7 +22,7 @@ class Surface:
     Attributes:
         unit: position in the solid's own axes, scaled to [-1, 1], ``[n, 3]``.
         half: half extents of the solid, metres, ``[n, 3]``.
-        points: position in the ego frame, metres, ``[n, 3]``.
+        points: position where the solid was at the start, metres, ``[n, 3]``.
     """
 
     unit: Float

@@ -93,14 +93,24 @@ def _cast_ground(rays: Rays) -> tuple[Float, NDArray[np.int32]]:
 
 
 def _intersect(rays: Rays, solids: Solids, index: int, area: tuple[slice, slice]) -> Float:
-    """Depth at which rays enter one solid; infinite where they miss it or start inside."""
+    dx, dy, dz = (axis[area] for axis in rays.directions)
+    return enter(rays.origin, (dx, dy, dz), solids, index)
+
+
+def enter(origin: Float, ways: tuple[Float, Float, Float], solids: Solids, index: int) -> Float:
+    """How far along rays they enter one solid; infinite where they miss it or start inside.
+
+    Args:
+        origin: ``[3]``, metres.
+        ways: x, y and z of the rays' directions; the unit of the result is their length.
+    """
     cos, sin = solids.cos[index], solids.sin[index]
     half = solids.half[index]
-    ox, oy, oz = rays.origin - solids.centre[index]
-    dx, dy, dz = (axis[area] for axis in rays.directions)
-    origin = (cos * ox + sin * oy, cos * oy - sin * ox, oz)
+    ox, oy, oz = origin - solids.centre[index]
+    dx, dy, dz = ways
+    start = (cos * ox + sin * oy, cos * oy - sin * ox, oz)
     direction = (cos * dx + sin * dy, cos * dy - sin * dx, dz)
-    o = [start / extent for start, extent in zip(origin, half, strict=True)]
+    o = [place / extent for place, extent in zip(start, half, strict=True)]
     d = [way / extent for way, extent in zip(direction, half, strict=True)]
     if solids.rounded[index]:
         return _enter_ball(o, d)

@@ -28,8 +28,9 @@ class Painter:
     shadows: ShadowMap
 
     @classmethod
-    def of(cls, scene: Scene) -> Painter:
-        return cls(scene, ShadowMap.of(scene.solids, scene.light.sun))
+    def of(cls, scene: Scene, middle: tuple[float, float] = (0.0, 0.0)) -> Painter:
+        """A painter with shadows around ``middle``, metres."""
+        return cls(scene, ShadowMap.of(scene.solids, scene.light.sun, middle))
 
     def paint(self, rays: Rays, hits: Hits) -> Float:
         """Light that arrives at the camera, float32 ``[height, width, 3]``, about 0 to 1."""
@@ -56,7 +57,7 @@ class Painter:
 
     def _solids(self, points: Float, index: NDArray[np.int32]) -> Float:
         solids, light = self.scene.solids, self.scene.light
-        surface, normal = _on_surface(solids, points, index)
+        surface, normal = on_surface(solids, points, index)
         paint = solids.colour[index] * pattern(surface, solids.material[index])
         facing = (normal @ np.array(light.sun, np.float32)).clip(0, 1)
         above = 0.72 + 0.28 * normal[:, 2]  # surfaces that look up see more sky
@@ -80,7 +81,7 @@ def develop(image: Float, rng: Generator) -> NDArray[np.uint8]:
     return pixels
 
 
-def _on_surface(solids: Solids, points: Float, index: NDArray[np.int32]) -> tuple[Surface, Float]:
+def on_surface(solids: Solids, points: Float, index: NDArray[np.int32]) -> tuple[Surface, Float]:
     """Where on their solids the points lie, and outward normals in the ego frame ``[n, 3]``."""
     x, y, z = (points - solids.centre[index]).T
     cos, sin, half = solids.cos[index], solids.sin[index], solids.half[index]
@@ -94,7 +95,7 @@ def _on_surface(solids: Solids, points: Float, index: NDArray[np.int32]) -> tupl
     normal /= np.sqrt((normal * normal).sum(axis=1, keepdims=True))
     nx, ny, nz = normal.T
     turned = np.stack([cos * nx - sin * ny, sin * nx + cos * ny, nz], axis=1)
-    return Surface(unit, half, points), turned
+    return Surface(unit, half, points - solids.moved[index]), turned
 
 
 def _sky(light: Light, ways: Float) -> Float:

@@ -25,22 +25,30 @@ class ShadowMap:
     """Shadows on flat ground.
 
     Attributes:
-        sunny: float32 ``[y, x]`` around the ego: 1 in the sun, 0 in shadow, soft edges.
+        sunny: float32 ``[y, x]``: 1 in the sun, 0 in shadow, soft edges.
+        middle: x and y of the map's middle, metres.
     """
 
     sunny: Float
+    middle: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def of(cls, solids: Solids, sun: tuple[float, float, float]) -> ShadowMap:
-        """The shadows of ``solids`` for a sun in that direction (unit vector)."""
+    def of(
+        cls,
+        solids: Solids,
+        sun: tuple[float, float, float],
+        middle: tuple[float, float] = (0.0, 0.0),
+    ) -> ShadowMap:
+        """The shadows of ``solids`` around ``middle`` for a sun in that direction (unit vector)."""
         sunny = np.ones((_SIDE, _SIDE), np.float32)
         towards = np.array(sun)
         for index in range(len(solids)):
-            _draw(sunny, solids, index, towards)
-        return cls(_softened(sunny))
+            _draw(sunny, solids, index, towards, np.array(middle))
+        return cls(_softened(sunny), middle)
 
     def at(self, x: Float, y: Float) -> Float:
         """Share of sun light at ground positions; 1 beyond the map."""
+        x, y = (axis - np.float32(centre) for axis, centre in zip((x, y), self.middle, strict=True))
         column = ((x + _REACH_M) / _STEP_M).astype(np.int32)
         row = ((y + _REACH_M) / _STEP_M).astype(np.int32)
         inside = (column >= 0) & (column < _SIDE) & (row >= 0) & (row < _SIDE)
@@ -49,8 +57,9 @@ class ShadowMap:
         return light
 
 
-def _draw(sunny: Float, solids: Solids, index: int, sun: Real) -> None:
-    centre, half = solids.centre[index], solids.half[index]
+def _draw(sunny: Float, solids: Solids, index: int, sun: Real, middle: Real) -> None:
+    centre, half = solids.centre[index].copy(), solids.half[index]
+    centre[:2] -= middle
     top = np.array([0.0, centre[2] + half[2]])
     ends = centre[:2] - np.outer(top, sun[:2] / sun[2])  # from its foot away from the sun
     reach = np.hypot(half[0], half[1])

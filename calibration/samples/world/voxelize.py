@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from calibration.samples.world.layout import Scene
 from calibration.samples.world.render import Hits, Rays
-from calibration.samples.world.solids import Actor, Float, Label, Solids
+from calibration.samples.world.solids import Actor, Float, Label, Matrix, Solids
 from exporters.flashocc.geometry import Grid, Range
 
 _GROWN = 1 / 3
@@ -81,10 +81,14 @@ def semantics(scene: Scene, grid: Grid) -> NDArray[np.uint8]:
     return fill_voxels(scene, grid).semantics
 
 
-def fill_voxels(scene: Scene, grid: Grid) -> Truth:
-    """Class and actor of every voxel."""
+def fill_voxels(scene: Scene, grid: Grid, ego: Matrix | None = None) -> Truth:
+    """Class and actor of every voxel.
+
+    Args:
+        ego: 4x4, where the grid stands in the scene; None for its origin.
+    """
     x, y, z = (_centres(bounds) for bounds in (grid.x, grid.y, grid.z_out))
-    solids = scene.solids
+    solids = scene.solids if ego is None else scene.solids.seen_from(ego)
     solid = np.full((grid.nx, grid.ny, grid.nz_out), NOTHING, np.int32)
     rank = np.array([_ORDER.index(k) if k in _ORDER else len(_ORDER) for k in solids.label])
     steps = np.array([grid.x[2], grid.y[2], grid.z_out[2]], np.float32)
@@ -92,7 +96,10 @@ def fill_voxels(scene: Scene, grid: Grid) -> Truth:
         _fill(solid, (x, y, z), solids, int(index), steps * _GROWN)
     semantics = np.append(solids.label, np.uint8(Label.free))[solid]
     layer = int(np.argmin(np.abs(z)))
-    ground = scene.ground.labels(*np.meshgrid(x, y, indexing="ij"))
+    floor: Sequence[Float] = np.meshgrid(x, y, indexing="ij")
+    if ego is not None:
+        floor = [ego[i, 0] * floor[0] + ego[i, 1] * floor[1] + ego[i, 3] for i in (0, 1)]
+    ground = scene.ground.labels(*floor)
     bare = solid[:, :, layer] == NOTHING
     semantics[:, :, layer][bare] = ground[bare]
     return Truth(semantics, np.append(solids.actor, np.int32(NOTHING))[solid])

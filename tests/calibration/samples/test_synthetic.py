@@ -182,7 +182,13 @@ def test_samples_fit_the_model_and_repeat() -> None:
     samples = open_samples("synthetic:3:5", spec)
     first = list(samples)
     assert [sorted(sample) for sample in first] == [
-        ["images", "label.instances", "label.mask_camera", "label.semantics"]
+        [
+            "images",
+            "label.instances",
+            "label.mask_camera",
+            "label.ray_origins",
+            "label.semantics",
+        ]
     ] * 3
     assert first[0]["label.semantics"].shape == (40, 40, 4)
     assert first[0]["label.semantics"].dtype == first[0]["label.mask_camera"].dtype == np.uint8
