@@ -180,13 +180,12 @@ class CameraFrame:
         images: per camera name, uint8 ``[height, width, 3]`` in RGB order, original size.
         labels: ground truth where the source has it, for example ``semantics`` and
             ``mask_camera``, uint8 ``[200, 200, 16]``.
-        past: ``ego2global`` of the key camera at earlier key frames of the same scene, the latest
-            first: what a network with a memory is told about where it has been. Empty where a
-            scene starts.
+        past: the rig at earlier key frames of the same scene, the latest first: what a network
+            with a memory is told about where it has been. Empty where a scene starts.
     """
 
     name: str
     rig: Rig
     images: Mapping[str, NDArray[np.uint8]]
     labels: Mapping[str, NDArray[Any]]
-    past: tuple[Matrix, ...] = ()
+    past: tuple[Rig, ...] = ()

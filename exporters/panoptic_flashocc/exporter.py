@@ -63,7 +63,7 @@ def export(
         vectors = camera_vectors(geometry.rig, config.view)
     with steps.step("weights"):
         network, mapping = build_network(source, geometry)
-        samples = list(chosen.samples or [generated(source, geometry, chosen)])
+        samples = list(chosen.samples or [generated(network, config, geometry, chosen)])
     resize = make_resize(config, geometry.rig, chosen)
     with steps.step("trace"):
         inputs = {name: torch.from_numpy(np.array(value)) for name, value in samples[0].items()}
@@ -114,26 +114,30 @@ def build_network(
     return network, None
 
 
-def generated(source: Source, geometry: Geometry, options: PanopticOptions) -> dict[str, Array]:
-    """Inputs of the graph in order: generated images, random past maps, a vehicle that turns."""
-    config = source.config
+def generated(
+    network: PanopticFlashOcc, config: PanopticConfig, geometry: Geometry, options: PanopticOptions
+) -> dict[str, Array]:
+    """Inputs of the graph in order: generated images, and a vehicle that drives a curve.
+
+    Past maps are the network's own map of these images, moved by a few cells.
+    """
     images = generated_sample(config, geometry, options)
     sample: dict[str, Array] = {"images": images.pop("images")}
     if config.camera_aware and options.takes_rig:
         sample[CAMERA_VECTORS] = camera_vectors(geometry.rig, config.view)
     sample |= images
-    return sample | _generated_past(config, options.seed)
-
-
-def _generated_past(config: PanopticConfig, seed: int) -> dict[str, Array]:
     if not config.history:
-        return {}
-    random = np.random.default_rng(seed)
-    shape = (1, config.context, config.grid.ny, config.grid.nx)
-    maps = {
-        name: np.maximum(random.standard_normal(shape), 0).astype(np.float32)
-        for name in history_names(config.history)
-    }
+        return sample
+    vectors = torch.from_numpy(camera_vectors(geometry.rig, config.view))
+    with torch.no_grad():
+        planes = _planes(config, options)(sample["images"])
+        bev = network.bev_map(planes, *geometry.tensors, cameras=vectors).numpy()
+    return sample | _past(bev, config)
+
+
+def _past(bev: Array, config: PanopticConfig) -> dict[str, Array]:
+    names = history_names(config.history)
+    maps = {name: np.roll(bev, 2 * age, axis=-1) for age, name in enumerate(names, start=1)}
     ages = np.arange(1, config.history + 1)
     angle = 0.02 * ages
     motion = np.zeros((config.history, 2, 3), np.float32)

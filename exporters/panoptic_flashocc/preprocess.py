@@ -36,6 +36,8 @@ def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, Array]:
     if MOTION in names:
         count = int(spec.geometry["history"])
         grid = Grid.from_json(spec.geometry["grid"])
-        inputs[MOTION] = cell_motion(rig.cameras[0].ego2global, frame.past, grid, count)
+        key = rig.cameras[0].name
+        poses = [earlier.ordered([key]).cameras[0].ego2global for earlier in frame.past[:count]]
+        inputs[MOTION] = cell_motion(rig.cameras[0].ego2global, poses, grid, count)
         inputs[LENGTH] = np.array([min(len(frame.past), count)], np.int32)
     return inputs

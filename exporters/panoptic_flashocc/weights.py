@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError
 from exporters.flashocc.config import Backbone
+from exporters.flashocc.trained import comes_with_edgeport, how_trained
 from exporters.flashocc.weights import (
     COMMON,
     DIALECT,
@@ -49,7 +50,9 @@ class Source:
     def origin(self) -> WeightsSource:
         if self.named is None:
             return WeightsSource("random", seed=self.seed)
-        return WeightsSource("checkpoint", sha256=self.named.source.sha256)
+        file = self.named.source
+        note = how_trained(file.path) if comes_with_edgeport(file.path) else None
+        return WeightsSource("checkpoint", sha256=file.sha256, note=note)
 
 
 def find_source(variant: str, options: PanopticOptions) -> Source:
@@ -59,14 +62,15 @@ def find_source(variant: str, options: PanopticOptions) -> Source:
         UserError: they contradict each other.
     """
     base = options.panoptic(base_config(variant))
-    if options.checkpoint is None:
+    path = options.find_checkpoint(variant)
+    if path is None:
         if variant == ANY_VARIANT:
             raise UserError(
                 f"variant {variant!r} is recognised from a checkpoint and none was given",
                 fix="Pass --checkpoint FILE, or name a variant: edgeport models",
             )
         return Source(variant, base, None, options.seed)
-    checkpoint = read_checkpoint(options.checkpoint)
+    checkpoint = read_checkpoint(path)
     keeps_head = variant == ANY_VARIANT or base.centres
     dialect = COMMON if keeps_head else DIALECT
     named = name_tensors(checkpoint, dialect, _OTHER_NETWORKS)
@@ -74,8 +78,8 @@ def find_source(variant: str, options: PanopticOptions) -> Source:
     found = _variant_of(config)
     if variant not in (ANY_VARIANT, found):
         raise UserError(
-            f"checkpoint {options.checkpoint} is no {variant}: it has {_differences(config, base)}",
-            fix=f"Run: edgeport export {found} --checkpoint {options.checkpoint}",
+            f"checkpoint {path} is no {variant}: it has {_differences(config, base)}",
+            fix=f"Run: edgeport export {found} --checkpoint {path}",
         )
     if variant == ANY_VARIANT and found != ANY_VARIANT:
         config = replace(config, score_threshold=CONFIGS[found].score_threshold)

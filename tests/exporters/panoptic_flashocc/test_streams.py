@@ -36,18 +36,23 @@ def pose(step: int) -> NDArray[np.float64]:
     return matrix
 
 
+def rig_at(step: int) -> Rig:
+    return Rig(
+        tuple(
+            Camera(c.name, 64, 36, c.intrinsics * [[0.04], [0.04], [1]], c.sensor2ego, pose(step))
+            for c in nuscenes_like_rig().cameras
+        )
+    )
+
+
 def drive() -> Iterator[CameraFrame]:
     """Two scenes, the second from frame ``SCENE_CHANGE`` on."""
     for step in range(FRAMES):
         start = SCENE_CHANGE if step >= SCENE_CHANGE else 0
-        past = tuple(pose(earlier) for earlier in range(step - 1, start - 1, -1))
-        cameras = tuple(
-            Camera(c.name, 64, 36, c.intrinsics * [[0.04], [0.04], [1]], c.sensor2ego, pose(step))
-            for c in nuscenes_like_rig().cameras
-        )
-        pictures = generated_images(6, (36, 64), step)
-        images = dict(zip((c.name for c in cameras), pictures, strict=True))
-        yield CameraFrame(f"frame-{step}", Rig(cameras), images, {}, past)
+        rig = rig_at(step)
+        past = tuple(rig_at(earlier) for earlier in range(step - 1, start - 1, -1))
+        images = dict(zip(rig.names, generated_images(6, (36, 64), step), strict=True))
+        yield CameraFrame(f"frame-{step}", rig, images, {}, past)
 
 
 @pytest.fixture(scope="module", params=[1, 3])
