@@ -148,7 +148,8 @@ class Connection:
                 except asyncssh.SFTPConnectionLost:
                     raise
                 except asyncssh.SFTPError as error:
-                    raise _unwritable(self.address, remote, error) from error
+                    disk = await self.run("df", "-h", remote.rpartition("/")[0])
+                    raise _unwritable(self.address, remote, error, disk.out) from error
 
     async def download(self, remote: str, local: Path) -> None:
         """Copy a file of the board to ``local``."""
@@ -220,9 +221,13 @@ def _block(data: bytes | Path, start: int) -> bytes:
         return file.read(_BLOCK)
 
 
-def _unwritable(address: Address, remote: str, error: Exception) -> MissingRequirementError:
+def _unwritable(
+    address: Address, remote: str, error: Exception, disk: str
+) -> MissingRequirementError:
+    """SSH servers call a full disk a failure, so df's last line is told too."""
+    line = " ".join(disk.strip().splitlines()[-1:]).strip()
     return MissingRequirementError(
-        f"cannot write {remote} on {address}: {error}",
+        f"cannot write {remote} on {address}: {error}" + (f"; df there: {line}" if line else ""),
         fix=f"Make room there: ssh {address.host} df -h; or take another disk with --board-cache",
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporters.errors import MissingRequirementError
+from exporters.errors import MissingRequirementError, UserError
 from exporters.files import sha256_bytes, sha256_file
 from exporters.modelfile import ModelFile, canonical_json
 from runtimes.base import Array
@@ -24,7 +24,7 @@ class BoardCase:
     Attributes:
         runtime: ``tensorrt`` (built there, with whatever the board has) or ``onnxruntime``; None
             for an engine where the board can build one, else ONNX Runtime.
-        build: options of the builder, ``workspace_mib``.
+        build: wishes of ``onboard.wishes``; ``timing_cache`` is True for one in the board's cache.
         options: of the session: ``threads``, or ``cuda_graph`` and ``spin_wait``.
     """
 
@@ -102,12 +102,23 @@ def case_json(case: BoardCase, runtimes: Mapping[str, str], cache: str) -> dict[
         "file": f"{cache}/files/{sha256_file(case.path)}.onnx",
         "options": dict(case.options),
     }
+    if file.data_files:
+        plan["data"] = {
+            name: f"{cache}/files/{remote}" for name, remote in data_names(file).items()
+        }
+        plan["folder"] = f"{cache}/models/{file.sha256}"
     engine_runtime = next((name for name in ENGINE_RUNTIMES if name in runtimes), None)
     if case.runtime == "onnxruntime" or (case.runtime is None and engine_runtime is None):
         if "onnxruntime" not in runtimes:
             raise MissingRequirementError(
                 "the board can run nothing: neither TensorRT's Python bindings nor onnxruntime",
                 fix="There: sudo apt-get install nvidia-jetpack, or pip3 install onnxruntime",
+            )
+        if case.build:
+            raise UserError(
+                f"{case.name} runs in ONNX Runtime there, which builds no engine: "
+                f"{', '.join(case.build)} would be left out",
+                fix="Leave the options of the builder away, or install TensorRT on the board",
             )
         return {**plan, "runs_in": "onnxruntime"}
     if engine_runtime is None:
@@ -126,9 +137,24 @@ def case_json(case: BoardCase, runtimes: Mapping[str, str], cache: str) -> dict[
         **plan,
         "runs_in": engine_runtime,
         "builds_in": engine_runtime,
-        "build": dict(case.build),
+        "build": _wishes(case.build, f"{engine_runtime}-{runtimes[engine_runtime]}", cache),
         "engine": f"{cache}/engines/{name}.engine",
     }
+
+
+def data_names(file: ModelFile) -> dict[str, str]:
+    """Of every file that holds weights: the name by which the model knows it, and the board's."""
+    folder = file.path.parent
+    return {
+        path.relative_to(folder).as_posix(): f"{sha256_file(path)}.data" for path in file.data_files
+    }
+
+
+def _wishes(build: Mapping[str, Any], builder: str, cache: str) -> dict[str, Any]:
+    wishes = dict(build)
+    if wishes.get("timing_cache"):
+        wishes["timing_cache"] = f"{cache}/timing/{builder}.cache"
+    return wishes
 
 
 def job_json(

@@ -25,9 +25,11 @@ import numpy as np
 from deploy.boards.address import Address
 from deploy.boards.bundling import runner, runner_name
 from deploy.boards.connection import Access, Connection, ConnectionBrokenError, Progress
-from deploy.boards.jobs import Job, case_json, job_json
+from deploy.boards.jobs import Job, case_json, data_names, job_json
+from deploy.boards.room import require_room
 from exporters.errors import EdgeportError, MissingRequirementError, UserError
 from exporters.files import sha256_bytes, sha256_file
+from exporters.modelfile import ModelFile
 from runtimes.base import Array
 from runtimes.measuring import read_feeds
 
@@ -90,7 +92,11 @@ class Errand:
         feeds = _archive(job)
         feeds_name = f"{sha256_bytes(feeds)}.npz"
         files: dict[str, bytes | Path] = {runner_name(): runner(), feeds_name: feeds}
-        files |= {f"{sha256_file(case.path)}.onnx": case.path for case in job.cases}
+        for case in job.cases:
+            files[f"{sha256_file(case.path)}.onnx"] = case.path
+            model = ModelFile(case.path)
+            folder = case.path.parent
+            files |= {remote: folder / name for name, remote in data_names(model).items()}
         request = job_json(job, cases, feeds_name, self._cache)
         self._folder = f"{self._cache}/jobs/{secrets.token_hex(8)}"
         try:
@@ -144,17 +150,25 @@ class Errand:
             )
 
     async def _upload(self, connection: Connection, files: Mapping[str, bytes | Path]) -> None:
-        for name, data in files.items():
-            await self._send(connection, name, data)
+        missing = {
+            name: data
+            for name, data in files.items()
+            if not await self._has(connection, name, data)
+        }
+        await require_room(connection, self._cache, sum(_size(data) for data in missing.values()))
+        for name, data in missing.items():
+            remote = f"{self._cache}/files/{name}"
+            await connection.upload(data, remote, _size(data), self._progress)
 
     async def _send(self, connection: Connection, name: str, data: bytes | Path) -> None:
         """A file under its hash, unless the board has it with this very size."""
-        remote = f"{self._cache}/files/{name}"
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        there = await connection.run("stat", "-c", "%s", remote)
-        if there.code == 0 and int(there.out) == size:
-            return
-        await connection.upload(data, remote, size, self._progress)
+        if not await self._has(connection, name, data):
+            remote = f"{self._cache}/files/{name}"
+            await connection.upload(data, remote, _size(data), self._progress)
+
+    async def _has(self, connection: Connection, name: str, data: bytes | Path) -> bool:
+        there = await connection.run("stat", "-c", "%s", f"{self._cache}/files/{name}")
+        return there.code == 0 and int(there.out) == _size(data)
 
     async def _start(self, connection: Connection, request: Mapping[str, Any]) -> None:
         """Start the runner so that it outlives the connection; once, however often this is done."""
@@ -239,6 +253,10 @@ class Errand:
                 await connection.shell(script)
         except EdgeportError:
             return
+
+
+def _size(data: bytes | Path) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
 
 
 def _archive(job: Job) -> bytes:

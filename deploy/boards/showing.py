@@ -38,11 +38,13 @@ class BoardOptions:
 
     Attributes:
         session: switches of engines, ``cuda_graph`` and ``spin_wait``.
+        build: wishes of ``onboard.wishes``, for the builder there.
     """
 
     energy: EnergyPlan | None = None
     clocks: ClockPlan | None = None
     session: Mapping[str, bool] = field(default_factory=dict)
+    build: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bench_boards(
@@ -60,7 +62,7 @@ def bench_boards(
     """
     options = options or BoardOptions()
     job = Job(
-        [_board_case(case, options.session) for case in cases],
+        [_board_case(case, options) for case in cases],
         cases[0].samples,
         plan,
         energy=options.energy,
@@ -87,7 +89,7 @@ def bench_boards(
     return max((error.exit_code for error in failed), default=EXIT_OK)
 
 
-def _board_case(case: Case, switches: Mapping[str, bool]) -> BoardCase:
+def _board_case(case: Case, wanted: BoardOptions) -> BoardCase:
     if case.path.suffix != ".onnx":
         raise UserError(
             f"{case.path} is an engine; boards build their own",
@@ -97,10 +99,10 @@ def _board_case(case: Case, switches: Mapping[str, bool]) -> BoardCase:
         raise UserError(
             f"boards do not run {case.runtime}", fix="Leave --runtime away, or choose onnxruntime"
         )
-    options: dict[str, Any] = dict(switches)
+    options: dict[str, Any] = dict(wanted.session)
     if case.threads is not None:
         options["threads"] = case.threads
-    return BoardCase(case.name, case.path, case.runtime, options=options)
+    return BoardCase(case.name, case.path, case.runtime, wanted.build, options)
 
 
 def energy_rows(result: BoardBench) -> list[list[object]]:

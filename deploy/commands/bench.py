@@ -13,6 +13,7 @@ from deploy.boards.connection import Access
 from deploy.boards.inventory import find_boards
 from deploy.boards.jobs import ClockPlan, EnergyPlan
 from deploy.boards.showing import BoardOptions, bench_boards
+from deploy.boards.wishes import wishes
 from deploy.console import Output
 from deploy.endtoend.benching import Question
 from deploy.endtoend.showing import show_end_to_end
@@ -20,6 +21,7 @@ from deploy.loadgen import bench_with_loadgen
 from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
 from runtimes.benchmark import BenchResult, Case, CaseResult
+from runtimes.shapes import shape_ranges
 from runtimes.timing import Plan
 
 _WARMUP, _SETTLE_S = 3, 10.0
@@ -79,6 +81,29 @@ def command(
     spin_wait: Annotated[
         bool, typer.Option(help="Wait for the GPU by asking all the time.")
     ] = False,
+    min_shapes: Annotated[
+        str, typer.Option(help="Engines: smallest input shapes, NAME:SIZExSIZE,NAME:…")
+    ] = "",
+    opt_shapes: Annotated[
+        str, typer.Option(help="Engines: shapes to be fastest at; alone: the shapes.")
+    ] = "",
+    max_shapes: Annotated[str, typer.Option(help="Engines: largest input shapes.")] = "",
+    timing_cache: Annotated[
+        bool, typer.Option(help="Keep kernel times in the board's cache and build with them.")
+    ] = False,
+    strict_timing_cache: Annotated[
+        bool, typer.Option("--strict-timing-cache", help="A kernel without a time is an error.")
+    ] = False,
+    strip_weights: Annotated[
+        bool,
+        typer.Option("--strip-weights", help="Engines without weights, refitted on the board."),
+    ] = False,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="Engines: 0 fast build, 5 fast engine.")
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(min=1, help="Engines: memory the builder may plan with.")
+    ] = None,
     loadgen: Annotated[
         str | None, typer.Option(help="Let MLPerf's LoadGen ask: single-stream or offline.")
     ] = None,
@@ -105,9 +130,9 @@ def command(
         edgeport bench m.fp16.onnx m.int8.onnx --board ssh://nvidia@orin --samples samples/
 
     With --board model files are copied to the board, built there with its own TensorRT and
-    measured there, in turns in one process; a broken connection is made again, and nothing stays
-    but the cache. Several boards work at the same time. --energy, --lock-clocks and the switches
-    of engines are for boards; without sensors of power the energy is "not readable".
+    measured there, in turns in one process; options of the builder are those of `edgeport build`.
+    A broken connection is made again, and nothing stays but the cache. Several boards work at the
+    same time. --lock-clocks and the options of engines are for boards.
 
     With --loadgen MLPerf's LoadGen measures the files here, one after the other, and its p90 and
     p99 with their early-stopping bounds stand beside ours; that is no MLPerf result.
@@ -143,6 +168,15 @@ def command(
         _energy_plan(energy, until_steady),
         _clock_plan(lock_clocks, power_mode),
         {"cuda_graph": cuda_graph, "spin_wait": spin_wait},
+        wishes(
+            files,
+            shape_ranges(min_shapes, opt_shapes, max_shapes),
+            timing_cache=timing_cache or strict_timing_cache,
+            strict_timing_cache=strict_timing_cache,
+            strip_weights=strip_weights,
+            optimization_level=optimization_level,
+            workspace_mib=workspace_mib,
+        ),
     )
     if board and loadgen:
         raise UserError(
@@ -205,7 +239,8 @@ def _clock_plan(lock: bool, mode: int | None) -> ClockPlan | None:
 
 def _refuse_board_options(options: BoardOptions) -> None:
     """What only a board does; on this machine it would be left out without a word."""
-    given = {
+    given: dict[str, object] = {
+        **{f"--{name.replace('_', '-')}": True for name in options.build},
         "--energy": options.energy is not None,
         "--lock-clocks": options.clocks is not None,
         "--cuda-graph": options.session["cuda_graph"],

@@ -99,7 +99,7 @@ def test_export_with_json_prints_json_alone(
         (["flashocc-m0", "--checkpoint", "absent.pth"], ["no checkpoint at absent.pth"]),
         (["flashocc-m0", "--rig", "absent.json"], ["cannot read rig absent.json"]),
         (["flashocc-m0", "--image-size", "250x700"], ["250", "multiple of the stride"]),
-        (["flashocc-m0", "--input", "int8"], ["Choose uint8 or float"]),
+        (["flashocc-m0", "--input", "int8"], ["Choose uint8, camera or float"]),
         (["flashocc"], ["recognised from a checkpoint", "--checkpoint FILE"]),
     ],
 )

@@ -1,7 +1,7 @@
 """Engines, built where they will run: by TensorRT's Python bindings, else by trtexec.
 
 The model is explicitly typed and quantized, so neither takes a precision flag, except a TensorRT
-10 trtexec, which has to be told so. Evidence: written.
+10 trtexec, which has to be told so. Evidence: built with TensorRT-RTX, else written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Dict, List
 
 from .journal import BoardError, Journal
 from .probing import find_trtexec
+from .wishes import configure, keep_timing_cache, trtexec_arguments
 
 _KEPT_LINES = 8
 
@@ -48,14 +49,13 @@ def _with_bindings(
             "List what it refuses: edgeport check MODEL.onnx --target TARGET",
         )
     config = builder.create_builder_config()
-    if options.get("workspace_mib"):
-        size = int(options["workspace_mib"]) << 20
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
+    configure(trt, builder, config, options)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BoardError(f"TensorRT {trt.__version__} could not build: {'; '.join(logger.errors)}")
     with open(engine, "wb") as file:
         file.write(plan)
+    keep_timing_cache(config, options)
 
 
 def _logger(trt: Any, log: Journal) -> Any:
@@ -74,8 +74,7 @@ def _logger(trt: Any, log: Journal) -> Any:
 
 def trtexec_command(trtexec: str, model: str, engine: str, options: Dict[str, Any]) -> List[str]:
     command = [trtexec, f"--onnx={model}", f"--saveEngine={engine}", "--skipInference"]
-    if options.get("workspace_mib"):
-        command.append(f"--memPoolSize=workspace:{options['workspace_mib']}M")
+    command += trtexec_arguments(options)
     if options.get("strongly_typed", True):
         command.append("--stronglyTyped")
     return command

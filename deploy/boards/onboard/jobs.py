@@ -61,7 +61,8 @@ def _run(job: Job, folder: str, log: Journal) -> None:
         log.write("loading", case=case["name"])
         path = _runnable(case, log)
         started = time.perf_counter()
-        session = open_session(case["runs_in"], path, case.get("options", {}))
+        options = dict(case.get("options", {}), refit_from=_refitted_from(case))
+        session = open_session(case["runs_in"], path, options)
         session.run(feeds[0])
         load_s = time.perf_counter() - started
         size = os.path.getsize(path)
@@ -79,6 +80,13 @@ def _run(job: Job, folder: str, log: Journal) -> None:
     if job.get("outputs"):
         for case, session in zip(job["cases"], sessions):
             _run_samples(case["name"], session, feeds, folder, log)
+
+
+def _refitted_from(case: Dict[str, Any]) -> str:
+    """The model file whose weights an engine without weights gets; empty for all others."""
+    if not case.get("build", {}).get("strip_weights"):
+        return ""
+    return os.path.join(case["folder"], "model.onnx") if case.get("data") else str(case["file"])
 
 
 def _measure_all(
@@ -129,7 +137,7 @@ def _run_samples(name: str, session: Any, feeds: List[Any], folder: str, log: Jo
 
 def _runnable(case: Dict[str, Any], log: Journal) -> str:
     """The file that the session opens; an engine that was built before is taken as it is."""
-    model = _checked(case["file"])
+    model = _with_data(_checked(case["file"]), case.get("data", {}), case.get("folder", ""))
     if not case.get("engine"):
         return model
     engine: str = case["engine"]
@@ -148,6 +156,19 @@ def _runnable(case: Dict[str, Any], log: Journal) -> str:
     seconds = time.perf_counter() - started
     log.write("engine", case=case["name"], cached=False, build_s=seconds, sha256=sha256(engine))
     return engine
+
+
+def _with_data(model: str, data: Dict[str, str], folder: str) -> str:
+    """The model beside the files that hold its weights, under the names by which it knows them."""
+    if not data:
+        return model
+    files = dict(data, **{"model.onnx": model})
+    for name, file in files.items():
+        place = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        if not os.path.exists(place):
+            os.link(model if file == model else _checked(file), place)
+    return os.path.join(folder, "model.onnx")
 
 
 def _checked(path: str) -> str:

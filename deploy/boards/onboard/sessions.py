@@ -23,7 +23,7 @@ def open_session(runtime: str, path: str, options: Dict[str, Any]) -> Any:
     if runtime == "onnxruntime":
         return OrtSession(path, options.get("threads"))
     switches = {name: bool(options.get(name)) for name in ("cuda_graph", "spin_wait")}
-    return TensorRTSession(path, runtime, **switches)
+    return TensorRTSession(path, runtime, refit_from=options.get("refit_from", ""), **switches)
 
 
 class OrtSession:
@@ -62,7 +62,9 @@ class OrtSession:
 class TensorRTSession:
     """An engine, with page-locked buffers and one stream. Evidence: written."""
 
-    def __init__(self, path: str, module: str, *, cuda_graph: bool, spin_wait: bool) -> None:
+    def __init__(
+        self, path: str, module: str, *, refit_from: str, cuda_graph: bool, spin_wait: bool
+    ) -> None:
         import importlib
 
         trt = importlib.import_module(module)
@@ -79,9 +81,12 @@ class TensorRTSession:
                 f"the engine does not load in {module} {trt.__version__} of this board",
                 "Give the model file: it is built on the board",
             )
+        if refit_from:
+            self._refit(refit_from)
         self._context = self._engine.create_execution_context()
         self._stream = self._cuda.create_stream()
         self._events = [self._cuda.create_event() for _ in range(4)]
+        self._dynamic: List[str] = []
         self._inputs: List[str] = []
         self._outputs: List[str] = []
         self._host: Dict[str, Any] = {}
@@ -91,13 +96,29 @@ class TensorRTSession:
         self.switches = {"cuda_graph": cuda_graph, "spin_wait": spin_wait}
         self._enqueue_ms = 0.0
 
+    def _refit(self, model: str) -> None:
+        """Give an engine that was built without weights those of its model file."""
+        refitter = self._trt.Refitter(self._engine, self._logger)
+        parser = self._trt.OnnxParserRefitter(refitter, self._logger)
+        if not parser.refit_from_file(model) or not refitter.refit_cuda_engine():
+            raise BoardError(
+                "the engine was built without weights and cannot be given those of its model",
+                "Build it with them: leave --strip-weights away",
+            )
+
     def _allocate(self) -> None:
+        """Memory for every tensor, of the largest shape where sizes are dynamic."""
         import ctypes
 
-        for index in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(index)
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        for name in names:
+            if -1 in tuple(self._engine.get_tensor_shape(name)) and self._is_input(name):
+                largest = tuple(self._engine.get_tensor_profile_shape(name, 0)[2])
+                self._context.set_input_shape(name, largest)
+                self._dynamic.append(name)
+        for name in names:
             dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
-            shape = tuple(self._engine.get_tensor_shape(name))
+            shape = tuple(self._context.get_tensor_shape(name))
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             memory = (ctypes.c_char * max(size, 1)).from_address(self._cuda.malloc_host(size))
             self._host[name] = np.frombuffer(memory, dtype, count=size // dtype.itemsize).reshape(
@@ -105,13 +126,15 @@ class TensorRTSession:
             )
             self._device[name] = self._cuda.malloc(size)
             self._context.set_tensor_address(name, self._device[name])
-            is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
-            (self._inputs if is_input else self._outputs).append(name)
+            (self._inputs if self._is_input(name) else self._outputs).append(name)
+
+    def _is_input(self, name: str) -> bool:
+        return bool(self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT)
 
     def run(self, feeds: Feeds) -> Dict[str, Any]:
         self._fill(feeds)
         self._step()
-        return {name: self._host[name].copy() for name in self._outputs}
+        return {name: self._view(name).copy() for name in self._outputs}
 
     def time(self, feeds: Feeds) -> Milliseconds:
         if self.switches["cuda_graph"] and self._graph is None:
@@ -126,13 +149,27 @@ class TensorRTSession:
         return dict(found, wall_ms=wall_ms, enqueue_ms=self._enqueue_ms)
 
     def _fill(self, feeds: Feeds) -> None:
+        for name in self._dynamic:
+            if not self._context.set_input_shape(name, feeds[name].shape):
+                raise BoardError(
+                    f"input {name!r} has shape {feeds[name].shape}, which the engine was not "
+                    "built for",
+                    "Build it for this shape: --min-shapes, --opt-shapes and --max-shapes",
+                )
         for name in self._inputs:
-            self._host[name][...] = feeds[name]
+            self._view(name)[...] = feeds[name]
+
+    def _view(self, name: str) -> Any:
+        """The part of the host's memory that a tensor of today's shape takes."""
+        if not self._dynamic:
+            return self._host[name]
+        shape = tuple(self._context.get_tensor_shape(name))
+        return self._host[name].reshape(-1)[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
 
     def _step(self) -> None:
         self._cuda.record(self._events[0], self._stream)
         for name in self._inputs:
-            host = self._host[name]
+            host = self._view(name)
             self._cuda.to_device(self._device[name], host.ctypes.data, host.nbytes, self._stream)
         self._cuda.record(self._events[1], self._stream)
         started = time.perf_counter()
@@ -143,7 +180,7 @@ class TensorRTSession:
         self._enqueue_ms = 1e3 * (time.perf_counter() - started)
         self._cuda.record(self._events[2], self._stream)
         for name in self._outputs:
-            host = self._host[name]
+            host = self._view(name)
             self._cuda.to_host(host.ctypes.data, self._device[name], host.nbytes, self._stream)
         self._cuda.record(self._events[3], self._stream)
         self._cuda.synchronize(self._stream)
