@@ -172,13 +172,18 @@ class KittiRoot:
         boxes = [row for row in rows if row[0] != DONT_CARE]
         ignored = [row[4:8] for row in rows if row[0] == DONT_CARE]
         numbers = np.array([row[1:_LABEL_COLUMNS] for row in boxes], float).reshape(-1, 14)
+        calibration = self.calibration(number)
         return {
-            "boxes": lidar_boxes(numbers, self.calibration(number)),
+            "boxes": lidar_boxes(numbers, calibration),
             "box_names": np.array([row[0] for row in boxes], "U32"),
             "box_pixels": numbers[:, 3:7].astype(np.float32),
             "truncation": numbers[:, 0].astype(np.float32),
             "occlusion": numbers[:, 1].astype(np.int32),
+            "alpha": numbers[:, 2].astype(np.float32),
             "ignored_pixels": np.array(ignored, np.float32).reshape(-1, 4),
+            "lidar2camera": calibration.lidar2camera,
+            "projection": calibration.projection,
+            "image_size": np.array(self._image_size(number), np.int32),
         }
 
     def drives(self, numbers: Sequence[str]) -> list[str] | None:

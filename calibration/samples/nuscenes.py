@@ -151,10 +151,8 @@ class NuScenesRoot:
 
     def _boxes(self, token: str) -> dict[str, Array]:
         data = self._data[token][LIDAR]
-        to_global = pose(self._ego[data["ego_pose_token"]]) @ pose(
-            self._mounts[data["calibrated_sensor_token"]]
-        )
-        from_global = np.linalg.inv(to_global)
+        lidar2ego = pose(self._mounts[data["calibrated_sensor_token"]])
+        from_global = np.linalg.inv(pose(self._ego[data["ego_pose_token"]]) @ lidar2ego)
         found = self._annotations[token]
         boxes = np.zeros((len(found), 7), np.float32)
         for box, row in zip(boxes, found, strict=True):
@@ -168,6 +166,7 @@ class NuScenesRoot:
                 [self._categories[row["instance_token"]] for row in found], "U64"
             ),
             "box_points": np.array([row["num_lidar_pts"] for row in found], np.int32),
+            "lidar2ego": lidar2ego,
         }
 
     def _image(self, token: str, camera: str) -> NDArray[np.uint8]:

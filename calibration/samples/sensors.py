@@ -14,6 +14,10 @@ right for nuScenes; z up):
 | ``box_points`` | int32 ``[n]``: LiDAR returns on each box (nuScenes) |
 | ``box_pixels`` | float32 ``[n, 4]``: left, top, right, bottom in ``image_2`` (KITTI) |
 | ``truncation``, ``occlusion`` | float32 0 to 1, int32 0 to 3, ``[n]`` (KITTI) |
+| ``alpha`` | float32 ``[n]``: yaw as seen along the camera's ray (KITTI) |
+| ``lidar2camera``, ``projection`` | float64 ``[4, 4]``, ``[3, 4]``: to metres, to pixels (KITTI) |
+| ``image_size`` | int32 ``[2]``: width, height of ``image_2`` (KITTI) |
+| ``lidar2ego`` | float64 ``[4, 4]`` (nuScenes) |
 | ``ignored_pixels`` | float32 ``[m, 4]``: DontCare areas (KITTI) |
 | ``semantics``, ``mask_camera``, ``mask_lidar`` | uint8, Occ3D where it lies beside nuScenes |
 """

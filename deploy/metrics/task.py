@@ -3,8 +3,8 @@
 A task metric looks at one sample at a time and keeps *evidence* for either model: the value of any
 set of samples is a function of the evidence of those in it. So memory holds little a sample,
 samples may be judged anywhere, and `deploy.metrics.paired` can ask what other sets would have
-given. Evidence of most metrics is a row of numbers that add up; `deploy.metrics.ranking` keeps
-ranked detections. `deploy.metrics.own` has the forms of a user's metric.
+given. Evidence of most metrics is a row of numbers that add up; `deploy.metrics.boxes` keeps ranked
+boxes. `deploy.metrics.own` has the forms of a user's metric.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ def find_metric(name: str, spec: ModelSpec | None) -> TaskMetric:
 
 def built_in() -> dict[str, Callable[[ModelSpec | None], TaskMetric]]:
     """Every metric that has a name: what makes it for a model."""
+    from deploy.metrics.boxes.judges import DETECTION_METRICS
     from deploy.metrics.judges import OCCUPANCY_METRICS
 
-    return dict(OCCUPANCY_METRICS)
+    return {**OCCUPANCY_METRICS, **DETECTION_METRICS}
 
 
 def default_metric(spec: ModelSpec | None) -> str | None:

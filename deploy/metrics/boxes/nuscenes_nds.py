@@ -44,6 +44,9 @@ _WITHOUT = {
     ("barrier", "attribute"),
 }
 _MAP_WEIGHT = 5
+SUMMARY = ("map", *ERRORS, "nds")
+"""Of a set, in this order."""
+
 _FIRST = 11  # point of recall 0.11
 _LEAST_PRECISION = 0.1
 _AT = DISTANCES_M.index(ERROR_DISTANCE_M)
@@ -235,7 +238,7 @@ class NuScenesNDS:
     def summary(self) -> dict[str, float]:
         """``map`` and ``nds`` in percent, and the five mean errors by their names."""
         values = summary_pool(self._evidence)(np.ones((1, self._samples)))[0]
-        return dict(zip(("map", *ERRORS, "nds"), values.tolist(), strict=True))
+        return dict(zip(SUMMARY, values.tolist(), strict=True))
 
     def class_table(self) -> dict[str, dict[str, float]]:
         """By class: AP in percent at each distance, ``ap@0.5`` …, and the five errors."""
