@@ -55,6 +55,7 @@ COMMANDS = (
     "run",
     "report",
     "emit-cpp",
+    "generate",
 )
 
 EXIT_PIPE_CLOSED = 128 + 13  # SIGPIPE

@@ -180,10 +180,34 @@ def _open(path: Path, providers: Sequence[str], threads: int | None) -> Any:
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if _planning_is_slow(path):
+        options.enable_mem_reuse = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # its exceptions share no public base class
         raise _load_error(path, error) from error
+
+
+_MANY_NODES = 2000
+
+
+def _planning_is_slow(path: Path) -> bool:
+    """Whether loading would take minutes: many nodes, and shapes that are known only at run time.
+
+    ONNX Runtime's planner then compares every buffer with every other one and finds none that it
+    may reuse: time grows with the square of the number of nodes, for nothing.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError, OSError):
+        return False  # the session says what is wrong with the file
+    dynamic = any(dim.dim_param for v in proto.graph.input for dim in v.type.tensor_type.shape.dim)
+    sizes = {(f.domain, f.name): len(f.node) for f in proto.functions}
+    nodes = sum(sizes.get((node.domain, node.op_type), 1) for node in proto.graph.node)
+    return dynamic and nodes > _MANY_NODES
 
 
 def _load_error(path: Path, error: Exception) -> UserError:

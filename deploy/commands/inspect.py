@@ -11,7 +11,9 @@ import typer
 from deploy import layer_audit
 from deploy.console import Output, cell
 from deploy.inspection import ModelPassport, describe_geometry, inspect
+from deploy.integer_audit import audit_integers
 from exporters.errors import UserError
+from exporters.modelfile import ModelFile
 from runtimes.base import Passport
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ def command(
     export_profile: Annotated[
         Path | None, typer.Option(help="Write times of the layers here; needs the engine's GPU.")
     ] = None,
+    integer_only: Annotated[
+        bool,
+        typer.Option("--integer-only", help="Fail unless every value in the graph is an integer."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show the passport of a model file or of an engine.
@@ -51,6 +57,11 @@ def command(
 
         edgeport inspect m.engine --layers layers.json --profile profile.json
 
+    With --integer-only it walks every value's type from inputs to outputs, functions inlined, and
+    fails (exit code 2) naming the first that is a float or whose type is unknown:
+
+        edgeport inspect m.onnx --integer-only
+
     Known limits: an ONNX from elsewhere shows its graph alone. An engine is known by the
     .passport.json that lies beside it; without that only its TensorRT version can be read, from
     8.x and 10.x engines. Layers need an engine that was built with --layer-details.
@@ -58,6 +69,9 @@ def command(
     out = Output(json=as_json)
     _require_layers(layers, profile, fp16_profile)
     passport = inspect(file)
+    if integer_only:
+        _say_integers(out, file)
+        return
     if export_layers or export_profile:
         layer_audit.export_layers(file, export_layers, export_profile)
     if isinstance(passport, ModelPassport):
@@ -72,6 +86,15 @@ def command(
     found = layer_audit.audit_files(layers, profile, fp16_profile)
     layer_audit.say_audit(out, found)
     out.result({"passport": passport, "layers": found.to_json()})
+
+
+def _say_integers(out: Output, file: Path) -> None:
+    found = audit_integers(ModelFile(file).proto)
+    found.require(file)
+    kinds = ", ".join(f"{count} {dtype}" for dtype, count in found.values.items())
+    out.say(f"{file} is integer-only: {sum(found.values.values())} values in {found.nodes} nodes")
+    out.say(kinds)
+    out.result(found)
 
 
 def _require_layers(layers: Path | None, *others: Path | None) -> None:

@@ -6,7 +6,7 @@ The tokenizer (format of the ``tokenizers`` library) and the chat template trave
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 TOKENIZER_KEY = "tokenizer.json"
 TEMPLATE_KEY = "chat_template.jinja"
-
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a part of a multi-byte character decodes to
 
 
 class Tokenizer:
@@ -63,23 +61,6 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
-
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Text piece by piece; a character of several tokens comes when it is complete."""
-        held: list[int] = []
-        shown = ""
-        for token in ids:
-            held.append(token)
-            text = self.decode(held)
-            if text.endswith(_REPLACEMENT):
-                continue
-            piece, shown = text[len(shown) :], text
-            if "\n" in piece and piece.endswith("\n"):
-                held, shown = [], ""  # a line is complete: what comes next does not depend on it
-            yield piece
-        rest = self.decode(held)[len(shown) :]
-        if rest:
-            yield rest
 
     def chat(self, prompt: str, system: str | None = None) -> str:
         """``prompt`` as the user's turn of a conversation, ready for the model's answer.

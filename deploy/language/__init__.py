@@ -1,0 +1,1 @@
+"""Language models: stepping through text with a cache, generating, and perplexity."""
