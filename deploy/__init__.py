@@ -2,7 +2,7 @@
 
     from deploy import load_recipe, run, verify
 
-    verify("m.onnx", "m.int8.onnx", "samples/", thresholds=Thresholds(min_agreement=0.95))
+    verify("m.onnx", "m.int8.onnx", "samples/", contract=Contract(require=["agreement>=0.95"]))
     bundle = run(load_recipe("recipe.yaml"), "bundle")
 
 Names are imported when they are first used; importing this package costs nothing.
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy.budgeting import SearchOptions, quantize_to_budget, sensitivity
     from deploy.bundle import Bundle
-    from deploy.comparison import Comparison, Thresholds
+    from deploy.comparison import Comparison
+    from deploy.contract.contracts import Contract, load_contract, verdict_on
+    from deploy.contract.reading import read_evidence
     from deploy.pipeline import run
     from deploy.recipe import Recipe, load_recipe
     from deploy.verdict import Check, Verdict
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 _HOMES = {
     # comparing
     "Comparison": "comparison",
-    "Thresholds": "comparison",
     "verify": "verification",
     # judging
     "Check": "verdict",
     "Verdict": "verdict",
+    "Contract": "contract.contracts",
+    "load_contract": "contract.contracts",
+    "read_evidence": "contract.reading",
+    "verdict_on": "contract.contracts",
     # mixed precision
     "SearchOptions": "budgeting",
     "quantize_to_budget": "budgeting",
@@ -45,14 +50,17 @@ __all__ = [
     "Bundle",
     "Check",
     "Comparison",
+    "Contract",
     "Recipe",
     "SearchOptions",
-    "Thresholds",
     "Verdict",
+    "load_contract",
     "load_recipe",
     "quantize_to_budget",
+    "read_evidence",
     "run",
     "sensitivity",
+    "verdict_on",
     "verify",
 ]
 

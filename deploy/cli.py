@@ -53,6 +53,7 @@ COMMANDS = (
     "bench",
     "verify",
     "run",
+    "judge",
     "report",
     "emit-cpp",
     "generate",

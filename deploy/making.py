@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.console import plain
 from deploy.modelfacts import model_facts, weight_count
-from deploy.recipe import FP16, FP32, EnginePart, ModelPart
+from deploy.recipe_parts import FP16, FP32, EnginePart, ModelPart
 from deploy.stages import StageWork
 from deploy.workplace import Workplace
 from exporters.errors import UserError
@@ -82,24 +82,27 @@ def quantize(place: Workplace) -> list[JSON]:
     from calibration import quantize as quantize_model
 
     part = place.recipe.quantization
+    if part is None:
+        return []
     model = place.file(FP32)
+    evaluation = place.evaluation
     inputs = {
         **part.model_dump(),
         "model": model.sha256,
-        "calibration": place.calibration.sha256,
-        "evaluation": place.evaluation.sha256,  # the doctor compares the two
+        "calibration": place.required("calibration").sha256,
+        "evaluation": evaluation and evaluation.sha256,  # the doctor compares the two
         "i_know": place.recipe.samples.i_know,
         "validation": place.validation and place.validation.sha256,
-        "metric": part.metric or place.recipe.verify.metric,
+        "metric": part.metric or place.recipe.metric,
     }
     i_know = tuple(place.recipe.samples.i_know)
 
     def work(stage: StageWork) -> None:
         statistics = observe(
             model,
-            place.calibration.samples,
+            place.required("calibration").samples,
             i_know=i_know,
-            evaluation=place.evaluation.samples,
+            evaluation=None if evaluation is None else evaluation.samples,
             progress=place.steps("quantize"),
         )
         stage.notes.append(f"one pass over the samples took {statistics.seconds:.1f} s")
@@ -121,7 +124,7 @@ def quantize(place: Workplace) -> list[JSON]:
             if part.budget is None:
                 result = quantize_model(
                     model,
-                    place.calibration.samples,
+                    place.required("calibration").samples,
                     place.path(role),
                     options,
                     statistics=statistics,
@@ -150,18 +153,18 @@ def _within_budget(
     from deploy.budgeting import SearchOptions, quantize_to_budget
 
     part, path = place.recipe.quantization, place.path(role)
-    assert part.budget is not None  # asked by the caller
-    assert place.validation is not None  # the recipe has both or neither
+    assert part is not None  # asked by the caller
+    assert part.budget is not None
     state = path.with_name(f".{role}.search.json")
     found = quantize_to_budget(
         place.file(FP32),
-        place.calibration.samples,
+        place.required("calibration").samples,
         path,
         budget=part.budget,
-        validation=place.validation.samples,
+        validation=place.required("validation").samples,
         options=options,
         search=SearchOptions(
-            metric=part.metric or place.recipe.verify.metric,
+            metric=part.metric or place.recipe.metric,
             threads=place.threads,
             write_anyway=True,  # the verdict says that it does not hold
             state=state,
@@ -214,7 +217,7 @@ def build(place: Workplace, engine: EnginePart) -> JSON:
     runtime = get(engine.runtime)
     builder = runtime.probe()
     model = place.file(engine.source)
-    name = f"{engine.source} {engine.runtime}"
+    name = engine.name
     inputs = {
         **engine.model_dump(exclude={"required"}),
         "model": model.sha256,

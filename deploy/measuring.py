@@ -9,8 +9,7 @@ from typing import Any
 
 from calibration.samples.base import inputs_of
 from calibration.samples.findings import ALL, OVERLAP
-from deploy.comparison import Thresholds
-from deploy.recipe import FP32
+from deploy.recipe_parts import FP32
 from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
 from deploy.verification import verify as compare
@@ -32,15 +31,17 @@ def benchmark(place: Workplace, engines: Mapping[str, Path]) -> JSON | None:
         return None
     files = {role: place.path(role) for role in place.recipe.timed_roles} | dict(engines)
     inputs = {
-        **part.model_dump(exclude={"min_speedup"}),
+        **part.model_dump(),
         "files": {name: sha256_file(path) for name, path in files.items()},
-        "evaluation": place.evaluation.sha256,
+        "evaluation": place.required("evaluation").sha256,
         # a latency belongs to a machine: on another one it is measured again
         "machine": [cpu_model(), usable_cores()],
     }
 
     def work(stage: StageWork) -> None:
-        samples = [inputs_of(s) for s in islice(place.evaluation.samples, _TIMED_SAMPLES)]
+        samples = [
+            inputs_of(s) for s in islice(place.required("evaluation").samples, _TIMED_SAMPLES)
+        ]
         cases = [Case(n, path, samples, threads=part.threads) for n, path in files.items()]
         plan = Plan(warmup=part.warmup, min_runs=part.runs, min_seconds=0.0, max_runs=part.runs)
         result = bench(cases, plan, place.steps("benchmark"))
@@ -53,23 +54,22 @@ def benchmark(place: Workplace, engines: Mapping[str, Path]) -> JSON | None:
 def verify(place: Workplace, name: str, candidate: Path) -> JSON:
     """Compare one file or engine with FP32 on the evaluation set."""
     part = place.recipe.verify
+    assert part is not None  # asked by the caller
     layers = part.layers and name in place.recipe.int8_roles
     inputs = {
         "metric": part.metric,
         "layers": layers,
-        "thresholds": part.thresholds.model_dump(),
         "reference": place.file(FP32).sha256,
         "candidate": sha256_file(candidate),
-        "evaluation": place.evaluation.sha256,
+        "evaluation": place.required("evaluation").sha256,
     }
 
     def work(stage: StageWork) -> None:
         comparison = compare(
             place.path(FP32),
             candidate,
-            place.evaluation.samples,
+            place.required("evaluation").samples,
             metric=part.metric,
-            thresholds=Thresholds(**part.thresholds.model_dump()),
             layers=layers,
             threads=place.threads,
             i_know=[code for code in place.recipe.samples.i_know if code in (OVERLAP, ALL)],
@@ -87,17 +87,19 @@ def verify(place: Workplace, name: str, candidate: Path) -> JSON:
 
 def scenes(place: Workplace) -> list[JSON]:
     """Camera images and predicted occupancy of the first evaluation samples."""
-    roles = [FP32, *place.recipe.int8_roles]
-    count = place.recipe.verify.scenes
+    part = place.recipe.verify
+    if part is None:
+        return []
+    roles, count = [FP32, *place.recipe.int8_roles], part.scenes
     inputs = {
         "count": count,
         "files": {role: place.file(role).sha256 for role in roles},
-        "evaluation": place.evaluation.sha256,
+        "evaluation": place.required("evaluation").sha256,
     }
 
     def work(stage: StageWork) -> None:
         files = {role: place.path(role) for role in roles}
-        samples = place.evaluation.samples
+        samples = place.required("evaluation").samples
         stage.result = {"scenes": draw_scenes(place.spec, files, samples, count, place.threads)}
 
     found: list[JSON] = place.store.run("scenes", inputs, work)["scenes"]

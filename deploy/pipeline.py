@@ -15,7 +15,9 @@ from pathlib import Path
 from deploy import making, measuring
 from deploy.bundle import Bundle, under_construction, write_manifest
 from deploy.console import dump_json
-from deploy.recipe import FP32, Recipe
+from deploy.contract.writing import write_verdict
+from deploy.recipe import Recipe
+from deploy.recipe_parts import FP32
 from deploy.stages import StageStore
 from deploy.summary import Results, manifest_of, report_of
 from deploy.workplace import Workplace
@@ -61,13 +63,14 @@ def _stages(place: Workplace) -> Results:
     engines = [making.build(place, engine) for engine in recipe.engines]
     runnable = making.runnable_engines(place, engines)
     candidates = {role: place.path(role) for role in recipe.roles if role != FP32} | runnable
+    judged = candidates if recipe.verify is not None else {}
     return Results(
         export=export,
         quantize=quantize,
         cast=cast,
         engines=engines,
         benchmark=measuring.benchmark(place, runnable),
-        verify=[measuring.verify(place, name, path) for name, path in candidates.items()],
+        verify=[measuring.verify(place, name, path) for name, path in judged.items()],
         scenes=measuring.scenes(place),
     )
 
@@ -81,4 +84,5 @@ def _write(place: Workplace, results: Results) -> None:
     for name, content in (("recipe.json", recipe), ("report.json", report)):
         write_text(place.folder / name, dump_json(content) + "\n", overwrite=True)
     write_report(place.folder, overwrite=True)
+    write_verdict(place.folder, report)
     write_manifest(place.folder, manifest_of(place, report))

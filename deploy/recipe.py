@@ -11,165 +11,67 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from deploy.strict import Location, explain
+from deploy.contract.contracts import Contract
+from deploy.recipe_parts import (
+    FP16,
+    FP32,
+    INT8,
+    BenchmarkPart,
+    EnginePart,
+    ModelPart,
+    QuantizationPart,
+    SamplesPart,
+    VerifyPart,
+)
+from deploy.strict import Location, StrictPart, explain
 from deploy.yamlfile import read_yaml
 from exporters.errors import UserError, did_you_mean
 from exporters.variants import find_variant
 
-FP32, FP16, INT8 = "fp32", "fp16", "int8"
 
-
-class _Part(BaseModel):
-    # "model_" is pydantic's own prefix; a recipe part has no methods that it could hide
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
-
-
-class ModelPart(_Part):
-    """The network: a variant to export, or a model file that is there already.
+class Recipe(StrictPart):
+    """A whole recipe.
 
     Attributes:
-        variant: a name of ``edgeport models``.
-        file: a model file; then nothing is exported.
-        checkpoint: weights; None for seeded random ones, which is stated beside every number.
-        rig: a rig file to bake in, ``input`` to take the geometry as inputs, None for a synthetic.
-        options: further options of the exporter, as on the command line: ``image_size: 256x704``.
+        title: heading of the report; else the variant.
+        quantization: null for no INT8 files.
+        benchmark: null to time nothing.
+        verify: null to compare nothing.
     """
-
-    variant: str | None = None
-    file: str | None = None
-    checkpoint: str | None = None
-    seed: int = 0
-    rig: str | None = None
-    input: Literal["uint8", "camera", "float"] = "uint8"
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> ModelPart:
-        if (self.variant is None) == (self.file is None):
-            raise ValueError("give either variant or file")
-        return self
-
-
-class SamplesPart(_Part):
-    """Where samples come from: a folder, an ``.npz`` or ``synthetic:COUNT[:SEED]``.
-
-    Attributes:
-        calibration: what INT8 scales are taken from.
-        evaluation: what files are compared, timed and drawn on. Never the calibration set.
-        validation: what a budget is searched with; neither of the other two.
-        i_know: findings of the calibration-set doctor to go on in spite of, as ``--i-know``.
-    """
-
-    calibration: str
-    evaluation: str
-    validation: str | None = None
-    i_know: list[str] = Field(default_factory=list)
-
-
-class QuantizationPart(_Part):
-    """How INT8 is made; one file for each policy, from one pass over the calibration set.
-
-    Attributes:
-        rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
-            CPU kernels have no FP16.
-        rounding: of weights: ``nearest`` or ``adaround``.
-        correct_bias: as ``quantize --correct-bias``; None where it is affordable.
-        weights: ``int8``, or ``int4`` with ``block`` inputs to a scale (0: one scale a channel).
-        keep_float: node names, or prefixes of them, that stay in float.
-        budget: what every file has to keep on the validation set, as ``quantize --budget``.
-        metric: what ``metric`` means in it; None for that of ``verify``.
-    """
-
-    policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
-    scales: str = "auto"
-    split: str = "none"
-    rounding: str = "nearest"
-    correct_bias: bool | None = None
-    weights: str = "int8"
-    block: int = 0
-    rest: Literal["fp32", "fp16"] = "fp32"
-    keep_float: list[str] = Field(default_factory=list)
-    budget: str | None = None
-    metric: str | None = None
-
-
-class EnginePart(_Part):
-    """One engine to build.
-
-    Attributes:
-        source: role of the file it is built from: ``fp32``, ``fp16``, ``int8-POLICY``.
-        required: without it the verdict is "no evidence"; else a missing builder is only noted.
-    """
-
-    source: str = Field(alias="from")
-    runtime: str = "tensorrt"
-    target: str | None = None
-    required: bool = False
-
-
-class BenchmarkPart(_Part):
-    """Interleaved timing.
-
-    Attributes:
-        runs: measured rounds; p50 needs 6 of them, p90 36 and p99 368.
-        files: roles to time, the first is the reference; None for FP32 and every INT8 file that
-            was made for ONNX Runtime.
-        min_speedup: lower bound of the last file's ratio to the first must reach this.
-    """
-
-    runs: int = Field(default=30, ge=1)
-    warmup: int = Field(default=3, ge=0)
-    threads: int | None = Field(default=None, ge=1)
-    files: list[str] | None = None
-    min_speedup: float | None = Field(default=None, gt=0)
-
-
-class ThresholdsPart(_Part):
-    """What every quantized file must reach; see ``deploy.comparison.Thresholds``."""
-
-    min_agreement: float | None = Field(default=None, ge=0, le=1)
-    min_sqnr_db: float | None = None
-    max_metric_loss: float | None = None
-
-
-class VerifyPart(_Part):
-    """The comparison of every other file with FP32.
-
-    Attributes:
-        layers: compare at the quantization boundaries too.
-        scenes: evaluation samples to draw in the report.
-    """
-
-    metric: str | None = None
-    layers: bool = True
-    scenes: int = Field(default=2, ge=0, le=30)
-    thresholds: ThresholdsPart = ThresholdsPart()
-
-
-class Recipe(_Part):
-    """A whole recipe."""
 
     title: str = ""
     model: ModelPart
-    samples: SamplesPart
-    quantization: QuantizationPart = QuantizationPart()
+    samples: SamplesPart = SamplesPart()
+    quantization: QuantizationPart | None = QuantizationPart()
     engines: list[EnginePart] = Field(default_factory=list)
     benchmark: BenchmarkPart | None = BenchmarkPart()
-    verify: VerifyPart = VerifyPart()
+    verify: VerifyPart | None = VerifyPart()
+    contract: Contract = Contract()
 
     @model_validator(mode="after")
-    def _budget_has_samples(self) -> Recipe:
-        if (self.quantization.budget is None) != (self.samples.validation is None):
+    def _samples_for_every_part(self) -> Recipe:
+        if self.samples.calibration is None and self.quantization is not None:
+            raise ValueError("samples.calibration is missing, which quantization needs")
+        judged = [key for key in ("benchmark", "verify") if getattr(self, key) is not None]
+        if self.samples.evaluation is None and judged:
+            raise ValueError(f"samples.evaluation is missing, which {judged[0]} needs")
+        budget = self.quantization is not None and self.quantization.budget is not None
+        if budget != (self.samples.validation is not None):
             raise ValueError("quantization.budget and samples.validation belong together")
         return self
 
     @property
+    def metric(self) -> str | None:
+        """The task's metric that somebody named."""
+        return None if self.verify is None else self.verify.metric
+
+    @property
     def int8_roles(self) -> list[str]:
-        return [f"{INT8}-{policy}" for policy in self.quantization.policies]
+        policies = [] if self.quantization is None else self.quantization.policies
+        return [f"{INT8}-{policy}" for policy in policies]
 
     @property
     def roles(self) -> list[str]:
@@ -222,12 +124,13 @@ class _Names:
 
         if recipe.model.variant is not None:
             find_variant(recipe.model.variant)
-        for index, policy in enumerate(recipe.quantization.policies):
-            self._known(("quantization", "policies", index), policy, POLICIES, "policy")
-        self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
-        self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
-        if recipe.quantization.budget is not None:
-            parse_budget(recipe.quantization.budget)
+        if recipe.quantization is not None:
+            for index, policy in enumerate(recipe.quantization.policies):
+                self._known(("quantization", "policies", index), policy, POLICIES, "policy")
+            self._known(("quantization", "scales"), recipe.quantization.scales, SCALES, "method")
+            self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
+            if recipe.quantization.budget is not None:
+                parse_budget(recipe.quantization.budget)
         for index, code in enumerate(recipe.samples.i_know):
             self._known(("samples", "i_know", index), code, [*CODES, ALL], "finding")
         roles = [FP32, FP16, *recipe.int8_roles]
@@ -238,6 +141,9 @@ class _Names:
                 targets.load().get(engine.target)
         for index, role in enumerate(recipe.timed_roles):
             self._known(("benchmark", "files", index), role, roles, "file")
+        engines = [engine.name for engine in recipe.engines]
+        for index, name in enumerate(recipe.contract.files or ()):
+            self._known(("contract", "files", index), name, [*recipe.roles, *engines], "file")
 
     def _known(self, location: Location, name: str, known: Iterable[str], kind: str) -> None:
         known = list(known)

@@ -7,7 +7,9 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from calibration.samples.findings import UNSTABLE_RANGES
-from deploy.recipe import EnginePart
+from deploy.contract.contracts import verdict_on
+from deploy.contract.reading import evidence_of_report
+from deploy.recipe_parts import EnginePart
 from deploy.verdict import Check, Verdict, judge
 from deploy.workplace import Workplace
 from exporters.files import sha256_bytes
@@ -36,13 +38,13 @@ def report_of(place: Workplace, results: Results) -> JSON:
     from runtimes.machine import environment
 
     spec = place.spec
-    return {
+    report: JSON = {
         "schema": REPORT_SCHEMA,
         "title": place.recipe.title or f"{spec.variant}: FP32 against INT8",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "notes": _notes(place),
         "environment": environment(place.threads),
-        "verdict": _verdict(place, results).to_json(),
+        "verdict": None,
         "model": {
             "variant": spec.variant,
             "family": spec.family,
@@ -60,6 +62,8 @@ def report_of(place: Workplace, results: Results) -> JSON:
         "agreement": [result["report"] for result in results.verify],
         "occupancy": results.scenes,
     }
+    report["verdict"] = _verdict(place, results, report).to_json()
+    return report
 
 
 def manifest_of(place: Workplace, report: JSON) -> JSON:
@@ -93,25 +97,33 @@ def _inputs(place: Workplace) -> list[JSON]:
         {"name": key, "source": getattr(place.recipe.model, key), "sha256": sha256}
         for key, sha256 in export.inputs["sha256"].items()
     ]
-    sets = [("calibration", place.calibration), ("evaluation", place.evaluation)]
-    if place.validation is not None:
-        sets.append(("validation", place.validation))
     return files + [
         {"name": name, "source": one.source, "sha256": one.sha256, "samples": one.digests}
-        for name, one in sets
+        for name, one in place.sets.items()
     ]
 
 
-def _samples(place: Workplace, results: Results) -> JSON:
+def _samples(place: Workplace, results: Results) -> JSON | None:
     """The sets and what the doctor says of them; ranges belong to single files."""
-    described = results.quantize[0]["report"]["calibration_set"]
-    sets = (place.calibration, place.validation, place.evaluation)
+    if not place.sets:
+        return None
+    nothing: JSON = {"findings": [], "overridden": []}
+    made = results.quantize
+    described = made[0]["report"]["calibration_set"] if made else nothing
     return {
-        "sets": [one.to_report() for one in sets if one is not None],
-        "shared": len(place.evaluation.shared_with(place.calibration)),
+        "sets": [one.to_report() for one in place.sets.values()],
+        "shared": len(_shared(place)),
         "findings": [f for f in described["findings"] if f["code"] != UNSTABLE_RANGES],
         "overridden": described["overridden"],
     }
+
+
+def _shared(place: Workplace) -> list[str]:
+    """Evaluation samples that scales were taken from."""
+    calibration, evaluation = place.sets.get("calibration"), place.sets.get("evaluation")
+    if calibration is None or evaluation is None:
+        return []
+    return evaluation.shared_with(calibration)
 
 
 def _notes(place: Workplace) -> list[str]:
@@ -121,11 +133,11 @@ def _notes(place: Workplace) -> list[str]:
             f"{str(place.spec.weights).capitalize()}: latency and agreement are real, "
             "what the network predicts means nothing."
         )
-    shared = place.evaluation.shared_with(place.calibration)
+    shared = _shared(place)
     if shared:
         notes.append(
-            f"{len(shared)} of {len(place.evaluation.digests)} evaluation samples were used for "
-            "calibration too, so the agreement flatters INT8."
+            f"{len(shared)} of {len(place.required('evaluation').digests)} evaluation samples "
+            "were used for calibration too, so the agreement flatters INT8."
         )
     return notes
 
@@ -164,7 +176,8 @@ def _latency(benchmark: JSON) -> JSON:
     }
 
 
-def _verdict(place: Workplace, results: Results) -> Verdict:
+def _verdict(place: Workplace, results: Results, report: JSON) -> Verdict:
+    """What always has to hold, then the contract's terms."""
     checks = [
         Check(**{**check, "name": f"{result['name']}: {check['name']}"})
         for result in results.verify
@@ -180,8 +193,8 @@ def _verdict(place: Workplace, results: Results) -> Verdict:
         for made in results.quantize
         for row in made["report"].get("budget", {}).get("scores", ())
     ]
-    speedup = _speedup_check(place, results)
-    return Verdict((*checks, speedup) if speedup is not None else tuple(checks))
+    kept = verdict_on(place.recipe.contract, evidence_of_report(report))
+    return Verdict((*checks, *kept.checks))
 
 
 def _engine_check(part: EnginePart, engine: JSON) -> Check:
@@ -194,20 +207,3 @@ def _budget_check(role: str, row: JSON) -> Check:
     comparison: Literal[">=", "<="] = "<=" if "<=" in row["condition"] else ">="
     name = f"{role}: {row['metric']} on the validation set"
     return judge(name, row["value"], comparison, row["bound"])
-
-
-def _speedup_check(place: Workplace, results: Results) -> Check | None:
-    """The lower bound of the last timed file's speed-up: luck must not pass."""
-    part = place.recipe.benchmark
-    if part is None or part.min_speedup is None or results.benchmark is None:
-        return None
-    judged = place.recipe.timed_roles[-1]
-    case = next(case for case in results.benchmark["cases"] if case["name"] == judged)
-    ratio = case["ratio_to_reference"]
-    return judge(
-        f"{case['name']}: speed-up, lower bound",
-        ratio and ratio["low"],
-        ">=",
-        part.min_speedup,
-        note="" if ratio else "too few runs for an interval",
-    )

@@ -28,6 +28,7 @@ class Check:
     Attributes:
         ok: None where there was nothing to judge; ``note`` then says why.
         low, high: of the value's interval, where it has one.
+        term: of the contract that asks for it; empty for what always has to hold.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Check:
     note: str = ""
     low: float | None = None
     high: float | None = None
+    term: str = ""
 
     def __str__(self) -> str:
         if self.ok is None:

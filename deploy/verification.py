@@ -21,7 +21,8 @@ from calibration.sensitivity.noise import Workers
 from deploy.boards.inventory import Board
 from deploy.boards.outputs import SamplesOnBoard
 from deploy.boundaries import compare_layers
-from deploy.comparison import Comparison, Thresholds, judge_comparison
+from deploy.comparison import Comparison, judge_comparison
+from deploy.contract.contracts import Contract
 from deploy.evaluation import checked_feeds, judge_elsewhere
 from deploy.metrics.gathering import Gathering
 from deploy.sessions import ONNX_SUFFIX, open_session, spec_of
@@ -41,7 +42,7 @@ def verify(
     samples: Samples | Path | str,
     *,
     metric: str | None = None,
-    thresholds: Thresholds | None = None,
+    contract: Contract | None = None,
     layers: bool = False,
     threads: int | None = None,
     i_know: Iterable[str] = (),
@@ -58,7 +59,7 @@ def verify(
         samples: what ``open_samples`` takes, or an open sample set.
         metric: what ``deploy.metrics.task.find_metrics`` takes; None for the task's own where the
             samples have fitting ground truth.
-        thresholds: what the candidate must reach.
+        contract: what the candidate must keep; its terms on resources have no evidence here.
         layers: compare at the quantization boundaries too; both files must be ONNX.
         threads: of ONNX Runtime; None for all cores.
         board: where the candidate runs; built there if it has TensorRT. None for this machine.
@@ -101,7 +102,7 @@ def verify(
         parts=run.parts,
         paired=paired,
         layers=inside,
-        verdict=judge_comparison(thresholds or Thresholds(), overall, paired, inside),
+        verdict=judge_comparison(contract or Contract(), candidate.name, overall, paired, inside),
         weights=str(spec.weights) if spec is not None else "",
         notes=(*overlap, *_notes(run, spec), *where, *([_EMULATED] if emulated else [])),
     )

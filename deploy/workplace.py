@@ -9,7 +9,8 @@ from typing import Any
 
 from calibration.samples import open_samples
 from calibration.samples.doctor.overlap import hashes_of
-from deploy.recipe import FP32, Recipe
+from deploy.recipe import Recipe
+from deploy.recipe_parts import FP32
 from deploy.sessions import ONNX_SUFFIX
 from deploy.stages import StageStore
 from exporters.errors import UserError
@@ -17,6 +18,8 @@ from exporters.modelfile import ModelFile, ModelSpec
 from runtimes.base import Progress
 
 JSON = dict[str, Any]
+
+ROLES = ("calibration", "validation", "evaluation")
 
 
 class SampleSet:
@@ -81,18 +84,23 @@ class Workplace:
         return self.file(FP32).require_spec()
 
     @cached_property
-    def calibration(self) -> SampleSet:
-        return SampleSet("calibration", self.recipe.samples.calibration, self.spec)
+    def sets(self) -> dict[str, SampleSet]:
+        """The recipe's sample sets by role."""
+        sources = self.recipe.samples.model_dump(include=set(ROLES))
+        return {role: SampleSet(role, sources[role], self.spec) for role in ROLES if sources[role]}
 
-    @cached_property
-    def evaluation(self) -> SampleSet:
-        return SampleSet("evaluation", self.recipe.samples.evaluation, self.spec)
+    @property
+    def evaluation(self) -> SampleSet | None:
+        return self.sets.get("evaluation")
 
-    @cached_property
+    @property
     def validation(self) -> SampleSet | None:
         """What a budget is searched with, where there is one."""
-        source = self.recipe.samples.validation
-        return None if source is None else SampleSet("validation", source, self.spec)
+        return self.sets.get("validation")
+
+    def required(self, role: str) -> SampleSet:
+        """A set that the recipe was refused without."""
+        return self.sets[role]
 
     def name(self, role: str) -> str:
         """Path of a model file inside the folder."""

@@ -31,7 +31,7 @@ def command(
 
         edgeport run examples/demo.yaml -o demo-bundle
 
-    Exit code 0 when the bundle meets its thresholds, 1 when it misses one or could not measure it.
+    Exit code 0 when the bundle keeps its contract, 1 when a term is missed or without evidence.
     Interrupted, it leaves BUNDLE.partial with the stages that are done; the same command goes on
     from there. A stage is run again when its inputs, its part of the recipe or edgeport changed.
 

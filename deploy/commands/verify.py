@@ -10,7 +10,7 @@ import typer
 
 from deploy.boards.connection import Access
 from deploy.boards.inventory import one_board
-from deploy.comparison import Comparison, Thresholds
+from deploy.comparison import Comparison
 from deploy.console import Output
 from deploy.metrics.pooled import PairedMetric
 from exporters.errors import UserError
@@ -36,19 +36,11 @@ def command(
             "where samples have ground truth.",
         ),
     ] = None,
-    min_agreement: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of equal labels that must be reached."),
-    ] = None,
-    min_sqnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="SQNR that float outputs must reach.")
-    ] = None,
-    max_metric_loss: Annotated[
-        float | None,
+    require: Annotated[
+        list[str] | None,
         typer.Option(
-            "--max-metric-loss",
-            "--max-miou-loss",
-            help="Reference minus candidate, in the metric's unit (mIoU: percent points).",
+            metavar="TERM",
+            help="'agreement>=0.98', 'miou>=fp32-0.5', 'metric>=0.99*fp32'; may be repeated.",
         ),
     ] = None,
     layers: Annotated[
@@ -90,19 +82,19 @@ def command(
 
     For example:
 
-        edgeport verify m0.onnx m0.int8.onnx --samples evaluation/ --layers --min-agreement 0.95
+        edgeport verify m0.onnx m0.int8.onnx --samples evaluation/ --require "agreement>=0.95"
 
         edgeport verify m0.onnx m0.int8.onnx --samples DIR --board ssh://nvidia@orin
 
-    Exit code 0 when every threshold is met, 1 when one is missed, could not be measured, or cannot
-    be decided by this many samples: the whole 95 % interval has to lie on the good side. Without
-    thresholds only the number of values that turned NaN or infinite is judged.
+    Exit code 0 when every term holds, 1 when one is missed, could not be measured, or cannot be
+    decided by this many samples: the whole 95 % interval has to lie on the good side. Without
+    terms only the number of values that turned NaN or infinite is judged.
 
     A metric of your own is a function in a module beside you: metric(outputs, sample), scored on
     both models, or metric(reference_outputs, candidate_outputs, sample). Ground truth is in sample
     under label.NAME; return a number of which higher is better, or a dict of them:
 
-        edgeport verify m.onnx m.int8.onnx --samples DIR --metric mine:f1 --max-metric-loss 0.01
+        edgeport verify m.onnx m.int8.onnx --samples DIR --metric mine:f1 --require "f1>=fp32-0.01"
 
     An INT8 file knows the samples that it was calibrated on, and is not judged by those: exit code
     2 unless --i-know overlap.
@@ -112,6 +104,7 @@ def command(
     """
     from calibration.samples.mapping import backend_for
     from calibration.sensitivity.noise import Workers
+    from deploy.contract.contracts import contract_of
     from deploy.verification import verify
 
     out = Output(json=as_json)
@@ -126,7 +119,7 @@ def command(
             candidate or reference,
             samples,
             metric=metric,
-            thresholds=Thresholds(min_agreement, min_sqnr, max_metric_loss),
+            contract=contract_of(require),
             layers=layers,
             threads=threads,
             i_know=i_know or (),

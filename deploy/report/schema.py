@@ -58,6 +58,7 @@ class Check(_Part):
     note: str = ""
     low: float | None = None
     high: float | None = None
+    term: str = ""
 
 
 class Verdict(_Part):
@@ -174,6 +175,7 @@ class PairedInterval(_Part):
     confidence: float
     samples: int
     detectable: float | None = None
+    deviation: float | None = None
     method: str = ""
 
 
@@ -184,8 +186,24 @@ class PairedValue(_Part):
     value: float | None = None
 
 
+class PairedClass(_Part):
+    """The metric of one class."""
+
+    name: str
+    reference: float | None = None
+    candidate: float | None = None
+    interval: PairedInterval | None = None
+    alone: PairedInterval | None = None
+    kept: PairedInterval | None = None
+    why_not: str = ""
+
+
 class Paired(_Part):
-    """One metric over the set; ``why_not`` says why it has no interval."""
+    """One metric over the set; ``why_not`` says why it has no interval.
+
+    ``alone`` is the interval of the candidate's own value, ``kept`` of the share of the
+    reference's that it keeps.
+    """
 
     name: str
     output: str = ""
@@ -193,6 +211,9 @@ class Paired(_Part):
     reference: float | None = None
     candidate: float | None = None
     interval: PairedInterval | None = None
+    alone: PairedInterval | None = None
+    kept: PairedInterval | None = None
+    classes: list[PairedClass] = Field(default_factory=list)
     values: list[PairedValue] = Field(default_factory=list)
     why_not: str = ""
     note: str = ""

@@ -103,7 +103,7 @@ def test_a_verdict_is_a_code_without_words(
         (["exprot"], "No such command 'exprot'"),
         (["export"], "Missing argument"),
         (["export", "flashocc-m0", "--outputt", "x"], "No such option: --outputt"),
-        (["verify", "a", "b", "--samples", "s", "--min-agreement", "90"], "'--min-agreement'"),
+        (["verify", "a", "b", "--samples", "s", "--threads", "0"], "'--threads'"),
     ],
 )
 def test_a_wrong_command_line_says_where_help_is(

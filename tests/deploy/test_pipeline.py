@@ -54,7 +54,8 @@ def made(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         model={"variant": "flashocc-nano", "seed": 3},
         quantization={"scales": "minmax"},
         engines=[{"from": "int8-tensorrt"}, {"from": "fp16"}],
-        verify={"scenes": 1, "thresholds": {"min_agreement": 0.05}},
+        verify={"scenes": 1},
+        contract={"require": ["agreement>=0.05"]},
     )
     return run(recipe, tmp_path_factory.mktemp("made") / "bundle")
 
@@ -155,15 +156,13 @@ def test_a_changed_recipe_redoes_what_depends_on_the_change(mini: Mini, tmp_path
         "scenes": False,
     }
     assert not (output / "models" / "int8-tensorrt.onnx").exists(), "of the earlier recipe"
-    thresholds = recipe_for(
+    stricter = recipe_for(
         mini,
         quantization={"scales": "percentile", "policies": ["onnxruntime"]},
-        verify={"scenes": 0, "layers": False, "thresholds": {"min_agreement": 0.999}},
+        contract={"require": ["agreement>=0.999"]},
     )
-    last = run(thresholds, output, overwrite=True)
-    assert [name for name, reused in cached(last).items() if not reused] == [
-        "verify int8-onnxruntime"
-    ]
+    last = run(stricter, output, overwrite=True)
+    assert all(cached(last).values()), "a contract is judged, nothing is measured again"
     # two samples cannot decide this: no evidence, which is a fail
     assert last.report["verdict"]["status"] == "no evidence"
     notes = [check["note"] for check in last.report["verdict"]["checks"]]
@@ -234,11 +233,12 @@ def test_an_engine_that_this_machine_can_run_is_timed_and_compared(
 
 
 def test_a_speed_up_that_nobody_can_reach_fails(mini: Mini, tmp_path: Path) -> None:
-    recipe = recipe_for(mini, benchmark={"runs": 6, "warmup": 1, "min_speedup": 1000.0})
+    impossible = {"require": ["speedup>=1000"]}
+    recipe = recipe_for(mini, contract=impossible)
     check = run(recipe, tmp_path / "bundle").report["verdict"]["checks"][-1]
-    assert check["name"] == "int8-onnxruntime: speed-up, lower bound"
+    assert check["name"] == "int8-onnxruntime: speed-up"
     assert check["ok"] is False
-    few = recipe_for(mini, benchmark={"runs": 2, "warmup": 0, "min_speedup": 1.0})
+    few = recipe_for(mini, benchmark={"runs": 2, "warmup": 0}, contract=impossible)
     check = run(few, tmp_path / "few").report["verdict"]["checks"][-1]
     assert (check["ok"], check["note"]) == (None, "too few runs for an interval")
 
@@ -262,11 +262,10 @@ def test_the_command_from_a_file_to_the_report(
     assert command_line(["report", str(output), "-o", str(tmp_path / "again.html")]) == 0
 
 
-def test_an_unmet_threshold_is_exit_code_one(
+def test_an_unmet_term_is_exit_code_one(
     mini: Mini, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verify = {"scenes": 0, "layers": False, "thresholds": {"min_agreement": 1.0}}
-    recipe = recipe_for(mini, benchmark=None, verify=verify)
+    recipe = recipe_for(mini, benchmark=None, contract={"require": ["agreement>=1"]})
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(by_alias=True)))
     assert command_line(["run", str(path), "-o", str(tmp_path / "bundle")]) == 1

@@ -65,12 +65,18 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_word(tmp_path: Pa
             MINIMAL + "    benchmark: {runs: 0}\n",
             "benchmark.runs (line 3) is 0; input should be greater than or equal to 1",
         ),
-        ("model: {variant: flashocc-nano}\n", "samples is missing"),
+        (
+            "model: {variant: flashocc-nano}\n",
+            "samples.calibration is missing, which quantization needs",
+        ),
         (
             'model: {seed: 1}\nsamples: {calibration: "synthetic:4", evaluation: "synthetic:2"}\n',
             "model (line 1): give either variant or file",
         ),
-        (MINIMAL + "    verify: {thresholds: {min_agreement: 90}}\n", "less than or equal to 1"),
+        (
+            MINIMAL + "    contract: {require: [agreement>=98 %]}\n",
+            "contract.require (line 3): term 'agreement>=98 %' at '%': expected its end",
+        ),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, text: str, words: str) -> None:
@@ -80,7 +86,7 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (MINIMAL.replace("-mini", "-minni"), "unknown variant 'flashocc-minni'. Did you mean"),
+        (MINIMAL.replace("-nano", "-minni"), "unknown variant 'flashocc-minni'. Did you mean"),
         (
             MINIMAL + "    quantization: {policies: [tensort]}\n",
             "line 3: unknown policy 'tensort'. Did you mean 'tensorrt'?",

@@ -15,7 +15,7 @@ from onnx import numpy_helper, parser
 
 from calibration import QuantizeOptions, quantize
 from calibration.samples import InMemorySamples, open_samples
-from deploy import Thresholds, verify
+from deploy import Contract, verify
 from deploy.boundaries import compare_layers, find_boundaries
 from deploy.cli import run
 from exporters.errors import UserError
@@ -174,7 +174,9 @@ def labelled(mini: Mini) -> InMemorySamples:
 
 def test_miou_of_both_where_there_is_ground_truth(mini: Mini) -> None:
     samples = labelled(mini)
-    comparison = verify(mini.fp32, mini.int8, samples, thresholds=Thresholds(max_metric_loss=0.0))
+    comparison = verify(
+        mini.fp32, mini.int8, samples, contract=Contract(require=["metric>=fp32-0"])
+    )
     truth = np.stack([sample["label.semantics"] for sample in samples])
     seen = np.stack([sample["label.mask_camera"] for sample in samples]) == 1
     values = []
@@ -201,27 +203,25 @@ def test_miou_of_both_where_there_is_ground_truth(mini: Mini) -> None:
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "status", "line"),
+    ("require", "status", "line"),
     [
-        (Thresholds(), "pass", "values that are not finite 0 <= 0: ok"),
-        (Thresholds(min_agreement=0.1), "pass", "] >= 0.1: ok"),
-        (Thresholds(min_agreement=0.9999), "fail", ">= 0.9999: missed"),
+        ([], "pass", "values that are not finite 0 <= 0: ok"),
+        (["agreement>=0.1"], "pass", "] >= 0.1: ok"),
+        (["agreement>=0.9999"], "fail", ">= 0.9999: missed"),
         (
-            Thresholds(min_sqnr_db=10),
+            ["sqnr_db>=10"],
             "no evidence",
             "SQNR: no evidence (no float output to take it from; export with --logits)",
         ),
         (
-            Thresholds(max_metric_loss=1),
+            ["metric>=fp32-1"],
             "no evidence",
             "metric loss: no evidence (no sample has ground truth)",
         ),
     ],
 )
-def test_thresholds_make_the_verdict(
-    mini: Mini, thresholds: Thresholds, status: str, line: str
-) -> None:
-    comparison = verify(mini.fp32, mini.int8, mini.evaluation, thresholds=thresholds)
+def test_terms_make_the_verdict(mini: Mini, require: list[str], status: str, line: str) -> None:
+    comparison = verify(mini.fp32, mini.int8, mini.evaluation, contract=Contract(require=require))
     assert comparison.verdict.status == status
     assert (comparison.verdict.exit_code == 0) == (status == "pass")
     assert any(line in str(check) for check in comparison.verdict.checks)
@@ -239,7 +239,7 @@ def test_a_threshold_that_these_samples_cannot_decide_is_no_evidence(
         (interval.high + 0.01, "fail"),
         ((interval.low + interval.value) / 2, "no evidence"),
     ):
-        verdict = verify(*pair, noise(8), thresholds=Thresholds(min_sqnr_db=limit)).verdict
+        verdict = verify(*pair, noise(8), contract=Contract(require=[f"sqnr_db>={limit}"])).verdict
         assert verdict.status == status
         assert verdict.exit_code == (0 if status == "pass" else 1)
     words = str(verdict.checks[-1])
@@ -248,7 +248,7 @@ def test_a_threshold_that_these_samples_cannot_decide_is_no_evidence(
 
 
 def test_one_sample_decides_nothing(pair: tuple[Path, Path]) -> None:
-    verdict = verify(*pair, noise(1), thresholds=Thresholds(min_sqnr_db=1)).verdict
+    verdict = verify(*pair, noise(1), contract=Contract(require=["sqnr_db>=1"])).verdict
     assert verdict.status == "no evidence"
     assert "was measured, but 1 pairs say nothing about spread" in str(verdict.checks[-1])
 
@@ -281,8 +281,8 @@ def test_an_own_metric_judges_foreign_models_on_the_pair(
         "    return {'equal': equal.mean(), 'first': float(equal[0, 0, 0])}\n"
     )
     monkeypatch.chdir(tmp_path)
-    limits = Thresholds(max_metric_loss=0.9)
-    comparison = verify(*pair, noise(12), metric="own_pair_metric:peaks", thresholds=limits)
+    limits = Contract(require=["metric>=fp32-0.9"])
+    comparison = verify(*pair, noise(12), metric="own_pair_metric:peaks", contract=limits)
     expected, found = (outputs(path, noise(12)) for path in pair)
     equal = [
         (e.argmax(axis=1) == f.argmax(axis=1)).mean() for e, f in zip(expected, found, strict=True)
@@ -299,7 +299,7 @@ def test_an_own_metric_judges_foreign_models_on_the_pair(
 
 def test_a_model_equals_itself(mini: Mini, pair: tuple[Path, Path]) -> None:
     assert verify(mini.fp32, mini.fp32, mini.evaluation).summary["agreement"] == 1
-    same = verify(pair[0], pair[0], noise(), thresholds=Thresholds(min_sqnr_db=100))
+    same = verify(pair[0], pair[0], noise(), contract=Contract(require=["sqnr_db>=100"]))
     assert same.summary["sqnr_db"] == math.inf
     assert same.verdict.status == "pass"
     assert "an exact copy" in str(same.verdict.checks[-1])
@@ -403,13 +403,13 @@ def test_the_command_prints_json_and_ends_in_its_verdict(
     mini: Mini, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["verify", str(mini.fp32), str(mini.int8), "--samples", str(mini.evaluation)]
-    assert run([*line, "--layers", "--min-agreement", "0.1", "--json"]) == 0
+    assert run([*line, "--layers", "--require", "agreement>=0.1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["schema"] == "edgeport.comparison/2"
+    assert result["schema"] == "edgeport.comparison/3"
     assert result["verdict"]["status"] == "pass"
     assert result["weights"] == "random weights, seed 0"
     assert result["kernels"]["integer"] == result["kernels"]["observed"]
-    assert run([*line, "--min-agreement", "0.9999"]) == 1
+    assert run([*line, "--require", "agreement>=0.9999"]) == 1
     text = capsys.readouterr().out
     assert "verdict: fail" in text
     assert "random weights, seed 0" in text

@@ -27,7 +27,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_a_wrong_result_is_a_failure(ask: Ask, model: Path, other: Path, pictures: Path) -> None:
-    arguments = ["verify", model, other, "--samples", pictures, "--min-sqnr", "20"]
+    arguments = ["verify", model, other, "--samples", pictures, "--require", "sqnr_db>=20"]
     assert "verdict: fail" in ask("optimum#1755", 1, *arguments)
 
 

@@ -1,0 +1,131 @@
+"""The parts of a recipe, each a key of ``recipe.yaml``; ``deploy.recipe`` puts them together.
+
+What an attribute says here is what an editor shows for its key (``deploy.recipe_schema``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from deploy.strict import StrictPart
+
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
+
+
+class ModelPart(StrictPart):
+    """The network: a variant to export, or a model file that is there already.
+
+    Attributes:
+        variant: a name of ``edgeport models``.
+        file: a model file; then nothing is exported.
+        checkpoint: weights; None for seeded random ones, which is stated beside every number.
+        rig: a rig file to bake in, ``input`` to take the geometry as inputs, None for a synthetic.
+        options: further options of the exporter, as on the command line: ``image_size: 256x704``.
+    """
+
+    variant: str | None = None
+    file: str | None = None
+    checkpoint: str | None = None
+    seed: int = 0
+    rig: str | None = None
+    input: Literal["uint8", "camera", "float"] = "uint8"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelPart:
+        if (self.variant is None) == (self.file is None):
+            raise ValueError("give either variant or file")
+        return self
+
+
+class SamplesPart(StrictPart):
+    """Where samples come from: a folder, an ``.npz`` or ``synthetic:COUNT[:SEED]``.
+
+    What nothing in the recipe needs may be left away.
+
+    Attributes:
+        calibration: what INT8 scales are taken from.
+        evaluation: what files are compared, timed and drawn on. Never the calibration set.
+        validation: what a budget is searched with; neither of the other two.
+        i_know: findings of the calibration-set doctor to go on in spite of, as ``--i-know``.
+    """
+
+    calibration: str | None = None
+    evaluation: str | None = None
+    validation: str | None = None
+    i_know: list[str] = Field(default_factory=list)
+
+
+class QuantizationPart(StrictPart):
+    """How INT8 is made; one file for each policy, from one pass over the calibration set.
+
+    Attributes:
+        rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
+            CPU kernels have no FP16.
+        rounding: of weights: ``nearest`` or ``adaround``.
+        correct_bias: as ``quantize --correct-bias``; None where it is affordable.
+        weights: ``int8``, or ``int4`` with ``block`` inputs to a scale (0: one scale a channel).
+        keep_float: node names, or prefixes of them, that stay in float.
+        budget: what every file has to keep on the validation set, as ``quantize --budget``.
+        metric: what ``metric`` means in it; None for that of ``verify``.
+    """
+
+    policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
+    scales: str = "auto"
+    split: str = "none"
+    rounding: str = "nearest"
+    correct_bias: bool | None = None
+    weights: str = "int8"
+    block: int = 0
+    rest: Literal["fp32", "fp16"] = "fp32"
+    keep_float: list[str] = Field(default_factory=list)
+    budget: str | None = None
+    metric: str | None = None
+
+
+class EnginePart(StrictPart):
+    """One engine to build.
+
+    Attributes:
+        source: role of the file it is built from: ``fp32``, ``fp16``, ``int8-POLICY``.
+        required: without it the verdict is "no evidence"; else a missing builder is only noted.
+    """
+
+    source: str = Field(alias="from")
+    runtime: str = "tensorrt"
+    target: str | None = None
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.source} {self.runtime}"
+
+
+class BenchmarkPart(StrictPart):
+    """Interleaved timing.
+
+    Attributes:
+        runs: measured rounds; p50 needs 6 of them, p90 36 and p99 368.
+        files: roles to time, the first is the reference; None for FP32 and every INT8 file that
+            was made for ONNX Runtime.
+    """
+
+    runs: int = Field(default=30, ge=1)
+    warmup: int = Field(default=3, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    files: list[str] | None = None
+
+
+class VerifyPart(StrictPart):
+    """The comparison of every other file with FP32.
+
+    Attributes:
+        layers: compare at the quantization boundaries too.
+        scenes: evaluation samples to draw in the report.
+    """
+
+    metric: str | None = None
+    layers: bool = True
+    scenes: int = Field(default=2, ge=0, le=30)
