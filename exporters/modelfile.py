@@ -116,17 +116,20 @@ class WeightsSource:
         sha256: of the checkpoint file; None for random weights.
         seed: of random weights; None for a checkpoint.
         licence: of the weights where known, carried along.
+        note: how they were trained, of weights that come with edgeport.
     """
 
     kind: Literal["checkpoint", "random"]
     sha256: str | None = None
     seed: int | None = None
     licence: str | None = None
+    note: str | None = None
 
     def __str__(self) -> str:
         if self.kind == "random":
             return f"random weights, seed {self.seed}"
-        return f"checkpoint {(self.sha256 or '?')[:12]}"
+        note = f", {self.note}" if self.note else ""
+        return f"checkpoint {(self.sha256 or '?')[:12]}{note}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
     ROOT/v1.0-mini/scene.json sample.json sample_data.json calibrated_sensor.json sensor.json
                    ego_pose.json sample_annotation.json instance.json category.json
     ROOT/samples/CAM_FRONT/….jpg  samples/LIDAR_TOP/….pcd.bin
-    ROOT/gts/scene-0061/TOKEN/labels.npz            Occ3D, where it lies there
+    ROOT/gts/scene-0061/TOKEN/labels.npz            Occ3D, where it lies there, or
+    ROOT/occ3d_panoptic/scene-0061/TOKEN/labels.npz the same with instance ids
 
 A sample is a key frame; its scene decides which set it may go to, so that no drive straddles two.
 Tables are read as streams and only what key frames need is kept: 40,000 samples of
@@ -29,10 +30,11 @@ from calibration.samples.base import Array
 from calibration.samples.frames import FrameSamples
 from calibration.samples.image_files import read_image
 from calibration.samples.lazy import LazySamples
-from calibration.samples.npz import read_npz
+from calibration.samples.occ3d import occupancy_file, read_occupancy
 from calibration.samples.points import COLUMNS, PointCloud, read_points
 from calibration.samples.sensors import SensorFrame, sample_of
 from calibration.samples.tables import Index, Row, rows
+from calibration.samples.viewpoints import RAY_ORIGINS, ray_origins
 from exporters.errors import UserError, did_you_mean
 from exporters.files import sha256_file
 from exporters.flashocc.rig import RIG_SCHEMA, CameraFrame, Rig
@@ -133,21 +135,49 @@ class NuScenesRoot:
         labels: dict[str, Array] = {}
         if LIDAR in self._data[token]:
             labels |= self._boxes(token)
-        occupancy = self.path / "gts" / self._scene_of[token] / token / "labels.npz"
-        if occupancy.is_file():
-            labels |= read_npz(occupancy)
+        occupancy = self._occupancy(token)
+        if occupancy is not None:
+            labels |= read_occupancy(occupancy)
+            if LIDAR in self._data[token]:
+                labels[RAY_ORIGINS] = self._ray_origins(token)
         return labels
 
     def hashes(self, token: str) -> dict[str, Any]:
         """What a sample's content depends on: its files, poses and labels."""
         sensors = self._data[token].values()
+        occupancy = self._occupancy(token)
         return {
             "token": token,
             "files": {d["filename"]: sha256_file(self.path / d["filename"]) for d in sensors},
+            **({"occupancy": sha256_file(occupancy)} if occupancy is not None else {}),
             "mounts": [self._mounts[data["calibrated_sensor_token"]] for data in sensors],
             "poses": [self._ego[data["ego_pose_token"]] for data in sensors],
             "boxes": self._annotations[token],
         }
+
+    def _occupancy(self, token: str) -> Path | None:
+        return occupancy_file(self.path, self._scene_of[token], token)
+
+    def _ray_origins(self, token: str) -> NDArray[np.float64]:
+        """Where the LiDAR was at key frames of the scene, in the vehicle's frame at this one."""
+        scene = self._scene_of[token]
+        tokens = [t for t in self._tokens_of[scene] if LIDAR in self._data[t]]
+        lidars = [self._data[t][LIDAR] for t in tokens]
+        mounts = [pose(self._mounts[data["calibrated_sensor_token"]]) for data in lidars]
+        poses = [
+            pose(self._ego[data["ego_pose_token"]]) @ mount
+            for data, mount in zip(lidars, mounts, strict=True)
+        ]
+        place = tokens.index(token)
+        return ray_origins(mounts[place], np.stack(poses), place)
+
+    @cached_property
+    def _tokens_of(self) -> dict[str, list[str]]:
+        """Samples of each scene in order of time."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for token, scene in zip(self.tokens, self.scenes, strict=True):
+            found[scene].append(token)
+        return found
 
     def _boxes(self, token: str) -> dict[str, Array]:
         data = self._data[token][LIDAR]

@@ -13,7 +13,14 @@ from exporters.variants import ExportResult, export
 Variant = Annotated[str, typer.Argument(help="A name that `edgeport models` lists.")]
 OutputFile = Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help=".pth, .pt or .safetensors; without it seeded random weights.")
+    Path | None, typer.Option(help=".pth, .pt or .safetensors; without it --weights.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="trained|random",
+        help="Without a checkpoint: what comes with edgeport for the miniatures, or seeded random.",
+    ),
 ]
 RigChoice = Annotated[
     str | None,
@@ -73,6 +80,7 @@ def command(
     variant: Variant,
     output: OutputFile,
     checkpoint: Checkpoint = None,
+    weights: Weights = None,
     rig: RigChoice = None,
     reference_rig: ReferenceRig = None,
     image_input: ImageInput = "uint8",
@@ -111,10 +119,12 @@ def command(
     for bit, for pictures of the rig's size.
 
     Known limits: batch size is 1 and all shapes are fixed. A baked rig fits one vehicle: another
-    one needs another export, or --rig input. Weights without a checkpoint know nothing.
+    one needs another export, or --rig input. Random weights know nothing; trained ones, that come
+    with edgeport for the miniatures, know the generated world alone.
     """
     out = Output(json=as_json)
     own = {
+        "weights": weights,
         "class_map": class_map,
         "max_centres": max_centres,
         "score_threshold": score_threshold,

@@ -14,6 +14,7 @@ from exporters.flashocc.config import CONFIGS, M0, Config
 from exporters.flashocc.default_rig import default_rig
 from exporters.flashocc.geometry import Grid, Range
 from exporters.flashocc.rig import Rig
+from exporters.flashocc.shipped import trained_weights
 
 RIG_INPUT = "input"
 INPUTS = ("uint8", "camera", "float")
@@ -28,7 +29,9 @@ class ExportOptions:
     """What can be chosen; every field may also be the text that the command line takes.
 
     Attributes:
-        checkpoint: weights; None for seeded random ones.
+        checkpoint: weights; None for those that come with edgeport, or seeded random ones.
+        weights: ``trained`` or ``random`` where no checkpoint is given; None for trained ones of
+            the variants that have them.
         rig: geometry that is baked in; ``"input"`` to take rig tables as inputs of the model;
             None for a synthetic one.
         reference_rig: with ``rig="input"``: gives the cameras' names and the capacity of the
@@ -48,6 +51,7 @@ class ExportOptions:
     """
 
     checkpoint: Path | None = None
+    weights: str | None = None
     rig: Rig | str | None = None
     reference_rig: Rig | None = None
     input: str = "uint8"
@@ -91,6 +95,15 @@ class ExportOptions:
         if result.reference_rig is not None and result.rig != RIG_INPUT:
             raise UserError("--reference-rig belongs to --rig input", fix="Give --rig FILE alone")
         return result
+
+    def find_checkpoint(self, variant: str) -> Path | None:
+        """The weights' file; None for random weights."""
+        if self.checkpoint is not None:
+            if self.weights is not None:
+                raise UserError("--checkpoint and --weights were both given", fix="Give one")
+            return self.checkpoint
+        changed = {name: getattr(self, name) is not None for name in ("grid", "classes", "depth")}
+        return trained_weights(variant, self.weights, changed)
 
     @property
     def takes_rig(self) -> bool:

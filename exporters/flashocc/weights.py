@@ -16,6 +16,7 @@ from exporters.errors import UserError
 from exporters.flashocc.config import CONFIGS, Backbone, Config
 from exporters.flashocc.geometry import Range
 from exporters.flashocc.options import ANY_VARIANT, ExportOptions, base_config
+from exporters.flashocc.shipped import comes_with_edgeport, how_trained
 from exporters.modelfile import WeightsSource
 
 COMMON = Dialect(
@@ -162,7 +163,9 @@ class Source:
     def origin(self) -> WeightsSource:
         if self.named is None:
             return WeightsSource("random", seed=self.seed)
-        return WeightsSource("checkpoint", sha256=self.named.source.sha256)
+        file = self.named.source
+        note = how_trained(file.path) if comes_with_edgeport(file.path) else None
+        return WeightsSource("checkpoint", sha256=file.sha256, note=note)
 
 
 def find_source(variant: str, options: ExportOptions) -> Source:
@@ -172,20 +175,21 @@ def find_source(variant: str, options: ExportOptions) -> Source:
         UserError: they contradict each other.
     """
     base = options.configure(base_config(variant))
-    if options.checkpoint is None:
+    path = options.find_checkpoint(variant)
+    if path is None:
         if variant == ANY_VARIANT:
             raise UserError(
                 f"variant {variant!r} is recognised from a checkpoint and none was given",
                 fix="Pass --checkpoint FILE, or name a variant: edgeport models",
             )
         return Source(variant, base, None, options.seed)
-    named = name_tensors(read_checkpoint(options.checkpoint))
+    named = name_tensors(read_checkpoint(path))
     config = recognise(named, base)
     found = _variant_of(config)
     if variant not in (ANY_VARIANT, found):
         raise UserError(
-            f"checkpoint {options.checkpoint} is no {variant}: it has {_differences(config, base)}",
-            fix=f"Run: edgeport export {found} --checkpoint {options.checkpoint}",
+            f"checkpoint {path} is no {variant}: it has {_differences(config, base)}",
+            fix=f"Run: edgeport export {found} --checkpoint {path}",
         )
     return Source(found, config, named, options.seed)
 

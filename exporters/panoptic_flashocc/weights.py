@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError
 from exporters.flashocc.config import Backbone
-from exporters.flashocc.trained import comes_with_edgeport, how_trained
+from exporters.flashocc.shipped import comes_with_edgeport, how_trained
 from exporters.flashocc.weights import (
     COMMON,
     DIALECT,
