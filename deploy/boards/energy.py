@@ -6,8 +6,8 @@ power is monotone between two samples. What is faster than the samples looks lik
 variance s² = Σ (Pᵢ₋₁ - 2Pᵢ + Pᵢ₊₁)² / 6(n - 2), which is blind to straight lines (von Neumann's
 idea with second differences), gives ``sampling_j`` = T s / √n, one standard error.
 
-**Counters** (RAPL) have no such error: only the ends lie between two readings, and the readings
-around them are the bounds.
+**Counters** (RAPL, NVML) have no such error: only the ends lie between two readings, and the
+readings around them are the bounds.
 
     frame          E / n                       all that the source measures, idle power included
     above idle     (E - P_idle T) / n          what the work adds
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.boards.onboard.telemetry import COUNTERS
 from deploy.boards.running import BoardRun, Event
 from runtimes.timing import Interval
 
@@ -119,7 +120,7 @@ class PowerTrace:
         if "source" not in self.described:
             raise NotReadableError(self.described.get("reason", "no telemetry was asked for"))
         total = self.described["total"]
-        key = "energy_j" if self.described["source"] == "rapl" else "power_w"
+        key = "energy_j" if self.described["source"] in COUNTERS else "power_w"
         self._counts = key == "energy_j"
         seen: dict[float, float] = {
             event["power_s"] if "power_s" in event else event["clock_s"]: sum(

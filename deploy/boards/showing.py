@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.boards.benching import BoardBench, BoardTiming, bench_on_boards
-from deploy.boards.energy import CaseEnergy
+from deploy.boards.energy import CaseEnergy, EnergyReport
 from deploy.boards.inventory import Board
 from deploy.boards.jobs import BoardCase, ClockPlan, EnergyPlan, Job
 from deploy.console import Output
@@ -110,12 +110,13 @@ def energy_rows(result: BoardBench) -> list[list[object]]:
     if result.energy is None:
         return []
     return [
-        [result.name, case.name, *_energy_row(energy)]
+        [result.name, case.name, *energy_row(energy)]
         for case, energy in zip(result.cases, result.energy.cases, strict=True)
     ]
 
 
-def _energy_row(energy: CaseEnergy) -> list[object]:
+def energy_row(energy: CaseEnergy) -> list[object]:
+    """Cells for ``ENERGY_COLUMNS`` from the third on."""
     steady = "no sensor" if energy.steady is None else "yes" if energy.steady else "not yet"
     rates = [energy.burst_hz, energy.sustained_hz, steady]
     if energy.frame_j is None or energy.above_idle_j is None:
@@ -171,17 +172,19 @@ def _say_board(out: Output, result: BoardBench) -> None:
 
 
 def _say_energy(out: Output, result: BoardBench) -> None:
+    if result.energy is not None:
+        for line in energy_lines(result.energy):
+            out.say(f"    {line}")
+
+
+def energy_lines(energy: EnergyReport) -> list[str]:
     """Where the joules come from, or why there are none."""
-    energy = result.energy
-    if energy is None:
-        return
     if energy.idle_w is None:
-        out.say(f"    energy is {NOT_READABLE}: {energy.reason}. {energy.fix}".rstrip())
-        return
-    out.say(
-        f"    energy from {energy.source} ({' + '.join(energy.rails)}: {energy.meaning}), "
-        f"{energy.idle_w.value:.3g} W when idle"
-    )
+        return [f"energy is {NOT_READABLE}: {energy.reason}. {energy.fix}".rstrip()]
+    rails = " + ".join(energy.rails)
+    source = f"energy from {energy.source} ({rails}: {energy.meaning})"
     reasons = dict.fromkeys(case.reason for case in energy.cases if case.reason)
-    for reason in reasons:
-        out.say(f"    not readable: {reason}; run longer: --energy SECONDS")
+    return [
+        f"{source}, {energy.idle_w.value:.3g} W when idle",
+        *(f"not readable: {reason}; run longer: --energy SECONDS" for reason in reasons),
+    ]

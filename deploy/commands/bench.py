@@ -18,6 +18,7 @@ from deploy.console import Output
 from deploy.endtoend.benching import Question
 from deploy.endtoend.showing import show_end_to_end
 from deploy.loadgen import bench_with_loadgen
+from deploy.local_energy import measure_energy, show_energy
 from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
 from runtimes.benchmark import BenchResult, Case, CaseResult
@@ -132,7 +133,11 @@ def command(
     With --board model files are copied to the board, built there with its own TensorRT and
     measured there, in turns in one process; options of the builder are those of `edgeport build`.
     A broken connection is made again, and nothing stays but the cache. Several boards work at the
-    same time. --lock-clocks and the options of engines are for boards.
+    same time.
+
+    With --energy each file then runs alone: joules per frame from a board's sensors, here from
+    NVIDIA GPUs (nvidia-ml-py) and from the CPU's RAPL counters; without either the energy is "not
+    readable", and why is said. --lock-clocks and the options of engines are for boards.
 
     With --loadgen MLPerf's LoadGen measures the files here, one after the other, and its p90 and
     p99 with their early-stopping bounds stand beside ours; that is no MLPerf result.
@@ -187,13 +192,20 @@ def command(
         return bench_boards(out, find_boards(board, access), cases, plan, notes, options)
     _refuse_board_options(options)
     if loadgen:
+        _refuse("LoadGen measures latencies alone", {"--energy": energy})
         return bench_with_loadgen(out, cases, loadgen, runs or 64, 0.0 if runs else seconds, notes)
     from runtimes import bench
 
+    joules = None
     with out.progress("Bench") as progress:
         result = bench(cases, plan, progress)
+        if options.energy is not None:
+            joules = measure_energy(cases, options.energy, progress)
     _show(out, result, notes)
-    out.result({**result.to_json(), "notes": [*notes, *result.notes]})
+    if joules is not None:
+        show_energy(out, cases, joules)
+    found = {**result.to_json(), "energy": joules and joules.to_json()}
+    out.result({**found, "notes": [*notes, *result.notes]})
     return EXIT_OK
 
 
@@ -241,7 +253,6 @@ def _refuse_board_options(options: BoardOptions) -> None:
     """What only a board does; on this machine it would be left out without a word."""
     given: dict[str, object] = {
         **{f"--{name.replace('_', '-')}": True for name in options.build},
-        "--energy": options.energy is not None,
         "--lock-clocks": options.clocks is not None,
         "--cuda-graph": options.session["cuda_graph"],
         "--spin-wait": options.session["spin_wait"],

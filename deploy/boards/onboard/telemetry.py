@@ -21,12 +21,16 @@ from typing import Any, Dict, List, Optional, Tuple, Type
 
 from .conditions import Conditions
 from .journal import Journal
+from .nvml import Nvml
 from .power import Ina, Rapl, total_rails
 from .streams import Stream, open_nvidia_smi, open_tegrastats
 from .sysfs import Tree
 
 PERIOD_S = 0.1
-_NO_POWER = "no power monitor: neither INA sensors, tegrastats, nvidia-smi nor RAPL counters"
+COUNTERS = ("nvml", "rapl", "nvml+rapl")
+"""Sources that count energy; all others sample power."""
+
+_NO_POWER = "no power monitor: neither INA sensors, tegrastats, NVML, nvidia-smi nor RAPL counters"
 _NO_POWER_FIX = "Measure at the plug; virtual machines and many boards have no sensor at all"
 _RAPL_FIX = "On the board: sudo chmod a+r /sys/class/powercap/*-rapl:*/energy_uj"
 _FIRST_LINE_S = 2.0
@@ -40,6 +44,7 @@ class Sources:
         self._conditions = Conditions(tree)
         self._ina = Ina(tree)
         self._rapl = Rapl(tree)
+        self._nvml = Nvml()
         self._streams: List[Tuple[str, Stream]] = []
         for name, stream in (
             ("tegrastats", open_tegrastats()),
@@ -54,34 +59,41 @@ class Sources:
         rails = self._ina.read()
         if rails:
             return _described("ina", rails)
+        if self._nvml.read():
+            return self._counted("GPU boards")
         for name, stream in self._streams:
             rails = _first_line(stream).get("power_w", {})
             if rails and name == "nvidia-smi":
                 return {"source": name, "rails": ["GPU"], "total": ["GPU"], "meaning": "GPU board"}
             if rails:
                 return _described(name, rails)
-        zones = self._rapl.read()
-        if zones:
-            meaning = "CPU packages" + (" and memory" if any("dram" in z for z in zones) else "")
-            return {
-                "source": "rapl",
-                "rails": list(zones),
-                "total": list(zones),
-                "meaning": meaning,
-            }
+        if self._rapl.read():
+            return self._counted()
         if self._rapl.refused:
             return {"reason": "the RAPL counters may be read by root only", "fix": _RAPL_FIX}
         return {"reason": _NO_POWER, "fix": _NO_POWER_FIX}
 
+    def _counted(self, *parts: str) -> Dict[str, Any]:
+        """GPUs and CPU packages count apart from each other, so their sum is the work's."""
+        zones = list(self._rapl.read())
+        if zones:
+            parts = (*parts, "CPU packages")
+        if any("dram" in zone for zone in zones):
+            parts = (*parts, "memory")
+        names = [*self._nvml.read(), *zones]
+        used = [source.name for source in (self._nvml, self._rapl) if source.read()]
+        meaning = " and ".join(parts)
+        return {"source": "+".join(used), "rails": names, "total": names, "meaning": meaning}
+
     def sample(self, pid: Optional[int] = None) -> Dict[str, Any]:
         """Everything now; ``pid`` is the process whose CPU time is its own."""
         found = self._conditions.read(pid)
-        source = self.power.get("source")
+        source = self.power.get("source", "")
         found["clock_s"] = time.monotonic()
         if source == "ina":
             found["power_w"] = self._ina.read()
-        elif source == "rapl":
-            found["energy_j"] = self._rapl.read()
+        elif source in COUNTERS:
+            found["energy_j"] = dict(self._nvml.read(), **self._rapl.read())
         for name, stream in self._streams:
             came_s, said = stream.newest()
             if name == source and "power_w" in said:
@@ -95,6 +107,7 @@ class Sources:
         return self._conditions.limits()
 
     def close(self) -> None:
+        self._nvml.close()
         for _, stream in self._streams:
             stream.close()
 
@@ -144,8 +157,14 @@ def _say_ready() -> None:
 class Telemetry:
     """The sampler's process, for as long as the block; none where ``options`` is None."""
 
-    def __init__(self, folder: str, options: Optional[Dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        options: Optional[Dict[str, Any]],
+        runner: Optional[List[str]] = None,
+    ) -> None:
         self._folder = folder
+        self._runner = runner
         self._options = options
         self._process: Optional[subprocess.Popen[bytes]] = None
 
@@ -153,7 +172,13 @@ class Telemetry:
         if self._options is None:
             return
         root, period_s = self._options["root"], self._options["period_s"]
-        command = [*runner_command(), "telemetry", self._folder, root, str(period_s)]
+        command = [
+            *(self._runner or runner_command()),
+            "telemetry",
+            self._folder,
+            root,
+            str(period_s),
+        ]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._process.stdout.readline()

@@ -133,7 +133,7 @@ def test_energy_that_cannot_be_read_says_so_and_is_never_zero(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--energy", "5"], "--energy is for boards"),
+        (["--strip-weights"], "--strip-weights is for boards"),
         (["--lock-clocks"], "--lock-clocks is for boards"),
         (["--cuda-graph"], "--cuda-graph is for boards"),
         (["--until-steady", "60"], "--until-steady needs --energy"),
