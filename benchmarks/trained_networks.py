@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,11 +176,12 @@ def measure(name: str, arguments: argparse.Namespace, results: dict[str, Any]) -
     rows = found["rows"]
     for label, quantizer in rows_of(work, folder).items():
         ours = label.startswith("edgeport")
-        if label in rows or arguments.time or (arguments.only == "ours" and not ours):
+        chosen = label in arguments.rows if arguments.rows else arguments.only != "ours" or ours
+        if label in rows or arguments.time or not chosen:
             continue
         output = file_of(folder, label)
         output.unlink(missing_ok=True)
-        rows[label] = judge(quantizer(output), work) | {"date": today()}
+        rows[label] = judge(quantizer(output), work) | {"date": today(), "load": load()}
         save(results, arguments.output)
         show([rows[label]])
     if arguments.time:
@@ -192,6 +194,10 @@ def measure(name: str, arguments: argparse.Namespace, results: dict[str, Any]) -
         save(results, arguments.output)
     print(work.recipe.title, "float:", found.get("float", {}).get("speed"))
     show(list(rows.values()))
+
+
+def load() -> float:
+    return round(os.getloadavg()[0], 1)
 
 
 def today() -> str:
@@ -207,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS], default=[])
     parser.add_argument("--only", choices=["ours"], help="leave the peers out")
+    parser.add_argument("--rows", nargs="+", help="names of rows; all by default")
     parser.add_argument("--time", action="store_true", help="measure the speeds of all files")
     parser.add_argument("--runs", type=int, default=40, help="rounds of the interleaved timing")
     parser.add_argument("--work", type=Path, default=WORK)

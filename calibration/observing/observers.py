@@ -17,6 +17,7 @@ import numpy as np
 
 from calibration.diagnosing import diagnosed
 from calibration.graph.prepare import prepare
+from calibration.observing.discarded import observe_what_counts
 from calibration.observing.feeds import MIN_SAMPLES, checked_feeds, expected_inputs
 from calibration.observing.histogram import Histogram
 from calibration.observing.sessions import open_session
@@ -90,6 +91,7 @@ def observe_graph(
     """``observe`` for a prepared graph, which is consumed: it gets taps for outputs."""
     started = time.perf_counter()
     expected = expected_inputs(model.graph, file.spec)
+    observe_what_counts(model.graph, tensors)
     observer: _Observer | None = None
     for index, (name, feeds) in enumerate(checked_feeds(samples, expected)):
         if observer is None:

@@ -18,6 +18,10 @@ Nearer layers do not make a nearer network by themselves: errors that cancelled 
 the outputs of the whole network are compared too, and unless they gain, by more than two standard
 errors of the samples held back, nothing is changed.
 
+At last the layers behind which nothing is weighted, a classifier say, are corrected once more, by
+what the network as it then is gets wrong on average. Whatever the layers before them do, a mean
+error of the outputs is theirs to take off; it is kept if the outputs gain, by the same measure.
+
 Memory holds one number a channel. What cannot carry a shift is left alone, with the reason.
 """
 
@@ -30,7 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import fresh_name, is_float, value_names
+from calibration.graph.queries import WEIGHTED, fresh_name, is_float, value_names
 from calibration.observing.probe import Probe
 from calibration.qdq.placement import LeftFloat, Placement
 from calibration.rounding.shares import decibels, learn_and_judge
@@ -159,8 +163,47 @@ def correct_biases(
             if layer.kept:
                 _put_back(site, old)
         layers = [replace(layer, kept=False) for layer in layers]
+        after = before
+    again, after = _correct_last(bench, model, sites, after, taken)
+    layers = [again.get(layer.node, layer) for layer in layers]
     _note_biases(placement)
     return Correction(tuple(layers), tuple(left), float(before.mean()), float(after.mean()))
+
+
+def _correct_last(
+    bench: _Bench,
+    model: ir.Model,
+    sites: list[Site],
+    before: NDArray[np.float64],
+    taken: set[str],
+) -> tuple[dict[str, CorrectedLayer], NDArray[np.float64]]:
+    """Take the mean error of the outputs off the last layers; returns them, and the SQNR after."""
+    last = [site for site in sites if not _is_weighed(site.output)]
+    if not last:
+        return {}, before
+    shifts = bench.shifts_as_it_is(last)
+    undo = [_shift(model.graph, s, shift, taken) for s, shift in zip(last, shifts, strict=True)]
+    after = bench.output_sqnr()
+    if not surely_gains(after - before):
+        for site, old in zip(last, undo, strict=True):
+            _put_back(site, old)
+        return {}, before
+    layers = bench.judged(last, shifts)
+    return {layer.node: replace(layer, kept=True) for layer in layers}, after
+
+
+def _is_weighed(value: ir.Value) -> bool:
+    """Whether a weighted node comes behind ``value``."""
+    seen: set[ir.Node] = set()
+    ahead = [use.node for use in value.uses()]
+    while ahead:
+        node = ahead.pop()
+        if node.op_type in WEIGHTED:
+            return True
+        if node not in seen:
+            seen.add(node)
+            ahead += [use.node for output in node.outputs for use in output.uses()]
+    return False
 
 
 class _Bench:
@@ -185,11 +228,24 @@ class _Bench:
         probe, outputs = self._both()
         for shift in reversed(_taken_off(probe, outputs, sites)):
             probe.output(shift)
+        return self._trusted(probe, sites)
+
+    def _trusted(self, probe: Probe, sites: list[Site]) -> list[NDArray[np.float32]]:
+        """Args: a probe that hands out one shift a site, the last site's first."""
         seen = [Shift(site.channels) for site in sites]
         for row in self._arrays(probe, self._learn, "bias"):
             for shift_seen, array in zip(seen, reversed(row), strict=True):
                 shift_seen.add(array)
         return [shift.trusted() for shift in seen]
+
+    def shifts_as_it_is(self, sites: list[Site]) -> list[NDArray[np.float32]]:
+        """Of sites that do not see each other, behind whatever the network is now."""
+        probe, outputs = self._both()
+        for site in reversed(sites):
+            real, blurred = probe.values[site.output.name], outputs[site.output.name or ""]
+            error = probe.node("Sub", [blurred, real], f"{site.name}/error")[0]
+            probe.output(_mean(probe, site, error))
+        return self._trusted(probe, sites)
 
     def judged(self, sites: list[Site], shifts: list[NDArray[np.float32]]) -> list[CorrectedLayer]:
         """Every site with its correction and without, where all others are corrected."""

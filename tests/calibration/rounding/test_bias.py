@@ -193,3 +193,44 @@ def test_a_shift_that_a_few_samples_disagree_about_is_not_believed() -> None:
 )
 def test_a_gain_within_the_noise_is_none(gains_db: tuple[float, ...], sure: bool) -> None:
     assert surely_gains(np.array(gains_db)) is sure
+
+
+def classifier() -> onnx.ModelProto:
+    net = nets.Net([1, 4, 10, 10])
+    last = net.conv("second", net.conv("first", "x", (4, 16)), (16, 16))
+    pooled = net.node("flat", "Flatten", net.node("pool", "GlobalAveragePool", last))
+    weight = net.weight("w", 16, 6, fan_in=16)
+    bias = net.constant("b", np.zeros(6, np.float32))
+    return net.model(net.node("classify", "Gemm", pooled, weight, bias))
+
+
+@pytest.mark.parametrize("policy", ["tensorrt", "onnxruntime"])
+def test_the_last_layer_takes_off_what_the_others_leave(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Correcting every layer is judged to have failed: then the classifier alone is corrected."""
+    from calibration.rounding import bias
+
+    proto = classifier()
+    file, samples = nets.saved(proto, tmp_path / "m.onnx"), bright(proto, 32)
+    other = list(bright(proto, 48))[32:]
+    options = QuantizeOptions(policy=policy, correct_bias=False, overwrite=True)
+    without = quantize(file, samples, tmp_path / "without.onnx", options).model
+    told: list[bool] = []
+
+    def refusing_once(gains_db: Any) -> bool:
+        told.append(surely_gains(gains_db) and bool(told))
+        return told[-1]
+
+    monkeypatch.setattr(bias, "surely_gains", refusing_once)
+    options = QuantizeOptions(policy=policy, correct_bias=True, overwrite=True)
+    result = quantize(file, samples, tmp_path / "q.onnx", options)
+    assert told == [False, True]
+    kept = [entry["node"] for entry in result.report["corrected_nodes"] if entry["kept"]]
+    assert kept == ["classify"]
+    before, after = (
+        np.abs(mean_error(model, proto, InMemorySamples(other), "classify_out")).mean()
+        for model in (without, result.model)
+    )
+    # learnt from other samples of the same kind: what is left is how much they differ
+    assert after < 0.35 * before
