@@ -44,8 +44,8 @@ FLOAT = "float32"
 CANDIDATES = {
     "W8A8": {},
     "W8A8 without smoothing": {"smoothing": "none"},
-    "W6A6": {"weights": "int6", "activations": "int6"},
-    "W4A8": {"weights": "int4"},
+    "W6A6": {"bits": "W6A6"},
+    "W4A8": {"bits": "W4A8"},
 }
 WINDOW = 512
 PROMPTS = (
@@ -109,14 +109,14 @@ def perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
             name: stack.enter_context(
                 LanguageModel.open(path_of(arguments.models, name), threads=arguments.threads)
             )
-            for name in (FLOAT, *CANDIDATES)
+            for name in present(arguments.models)
         }
         ids = evaluation_ids(models[FLOAT], arguments.text)
         for start in range(min(len(ids) // WINDOW, arguments.windows)):
             if time.monotonic() > until:
                 break
             piece = ids[start * WINDOW : (start + 1) * WINDOW]
-            missing = [name for name, done in known.items() if len(done) == start]
+            missing = [n for n, done in known.items() if n in models and len(done) == start]
             reference = list(log_probabilities(models[FLOAT], piece)) if missing else []
             for name in missing:
                 found = compare_window(reference, log_probabilities(models[name], piece), piece)
@@ -190,7 +190,7 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
     """50 greedy tokens for each prompt; how long they are those of the float model."""
     said: dict[str, list[tuple[int, ...]]] = {}
     words: dict[str, list[str]] = {}
-    for name in (FLOAT, *CANDIDATES):
+    for name in present(arguments.models):
         path = path_of(arguments.models, name)
         with LanguageModel.open(path, threads=arguments.threads) as model:
             done = [generate(model, p, max_tokens=50, ignore_stop=True) for p in PROMPTS]
@@ -208,9 +208,15 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
                     for x, y in zip(said[name], said[FLOAT], strict=True)
                 ],
             }
-            for name in CANDIDATES
+            for name in said
+            if name != FLOAT
         },
     }
+
+
+def present(models: Path) -> list[str]:
+    """Names of the files that are there; the float one has to be."""
+    return [name for name in (FLOAT, *CANDIDATES) if path_of(models, name).is_file()]
 
 
 def circumstances(arguments: argparse.Namespace) -> dict[str, Any]:

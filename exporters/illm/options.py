@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class ExportOptions:
     Attributes:
         checkpoint: a Hugging Face directory or a .gguf file.
         precision: ``integer``, or ``float`` for the reference model in float32.
-        weights, activations: ``int8``, ``int6`` or ``int4``; with ``integer`` only.
+        bits: of weights and activations, ``W8A8``, ``W6A6``, ``W4A8``, ``W4A4``; any of 8, 6, 4.
         smoothing: ``analytic`` or ``none``.
         text: UTF-8 text that smoothing statistics come from; None for a short English one.
         context: positions that the file is made for; None for what the network was trained for,
@@ -35,8 +35,7 @@ class ExportOptions:
 
     checkpoint: Path
     precision: str = "integer"
-    weights: str = "int8"
-    activations: str = "int8"
+    bits: Bits = field(default_factory=Bits)
     smoothing: str = "analytic"
     text: Path | None = None
     context: int | None = None
@@ -63,21 +62,27 @@ class ExportOptions:
         for name in ("checkpoint", "text"):
             if name in values:
                 values[name] = Path(values[name])
+        if "bits" in values:
+            values["bits"] = _parse_bits(values["bits"])
         result = cls(**values)
         _require("precision", result.precision, PRECISIONS)
         _require("smoothing", result.smoothing, SMOOTHINGS)
-        for name in ("weights", "activations"):
-            _require(name, getattr(result, name), [f"int{bits}" for bits in LEVELS])
         if result.context is not None and result.context < 1:
             raise UserError(f"--context is {result.context}", fix="Give a number of tokens")
         return result
 
-    @property
-    def bits(self) -> Bits:
-        weights, activations = (
-            int(re.sub(r"\D", "", kind)) for kind in (self.weights, self.activations)
+
+def _parse_bits(value: Any) -> Bits:
+    """``W4A8``, or the parsed thing."""
+    if isinstance(value, Bits):
+        return value
+    digits = "".join(str(bits) for bits in LEVELS)
+    found = re.fullmatch(rf"[Ww]([{digits}])[Aa]([{digits}])", str(value))
+    if found is None:
+        raise UserError(
+            f"--bits is {value!r}", fix="Write W8A8, W6A6, W4A8 or W4A4: weights, activations"
         )
-        return Bits(weights, activations)
+    return Bits(int(found[1]), int(found[2]))
 
 
 def _require(name: str, value: str, known: Any) -> None:

@@ -22,7 +22,7 @@ pytest.importorskip("transformers", reason="makes the tiny checkpoint")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audit")
     make("qwen2", folder / "c")
-    export("illm", folder / "int.onnx", checkpoint=folder / "c", weights="int4")
+    export("illm", folder / "int.onnx", checkpoint=folder / "c", bits="W4A8")
     export("illm", folder / "float.onnx", checkpoint=folder / "c", precision="float")
     return folder
 

@@ -111,27 +111,14 @@ def test_onnxruntime_gives_the_bits_of_numpy(
 
 
 @pytest.mark.parametrize(
-    ("weights", "activations", "functions"),
-    [
-        ("int8", "int8", True),
-        ("int8", "int8", False),
-        ("int6", "int6", True),
-        ("int4", "int4", True),
-    ],
+    ("bits", "functions"), [("W8A8", True), ("W8A8", False), ("W6A6", True), ("W4A4", True)]
 )
 def test_a_prompt_gives_what_its_tokens_give_one_by_one(
-    checkpoint: Checkpoint, tmp_path: Path, weights: str, activations: str, functions: bool
+    checkpoint: Checkpoint, tmp_path: Path, bits: str, functions: bool
 ) -> None:
     folder, _ = checkpoint("llama-tied")
     path = tmp_path / "m.onnx"
-    export(
-        "illm",
-        path,
-        checkpoint=folder,
-        weights=weights,
-        activations=activations,
-        functions=functions,
-    )
+    export("illm", path, checkpoint=folder, functions=functions, bits=bits)
     whole, stepped = Runner(path), Runner(path)
     at_once = whole.step(IDS)
     first = stepped.step(IDS[:5])
@@ -142,8 +129,8 @@ def test_a_prompt_gives_what_its_tokens_give_one_by_one(
             np.testing.assert_array_equal(one[name][:, 0], at_once[name][:, position], name)
     for name, cache in whole.past.items():
         np.testing.assert_array_equal(stepped.past[name], cache, name)
-    bits = Bits(int(weights[3:]), int(activations[3:]))
-    np.testing.assert_array_equal(at_once["logits"], in_numpy(folder, IDS, bits).logits.raw)
+    oracle = in_numpy(folder, IDS, Bits(int(bits[1]), int(bits[3])))
+    np.testing.assert_array_equal(at_once["logits"], oracle.logits.raw)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,9 +163,9 @@ def test_fewer_bits_err_more_and_four_bits_are_packed(
     folder, _ = checkpoint("llama-untied")
     right = float_logits(open_source(folder), IDS)
     errors, sizes = [], []
-    for kind in ("int8", "int6", "int4"):
-        path = tmp_path / f"{kind}.onnx"
-        result = export("illm", path, checkpoint=folder, weights=kind, activations=kind)
+    for bits in ("W8A8", "W6A6", "W4A4"):
+        path = tmp_path / f"{bits}.onnx"
+        result = export("illm", path, checkpoint=folder, bits=bits)
         errors.append(sqnr_db(right, real_logits(Runner(path).step(IDS))))
         sizes.append(result.model.size_bytes)
     assert errors[0] > errors[1] + 8 > errors[2] + 16  # 6 dB a bit, less what 8-bit parts add
@@ -234,7 +221,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, tmp_pa
 
 def test_the_file_describes_itself(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder, _ = checkpoint("llama-tied")
-    export("illm", tmp_path / "m.onnx", checkpoint=folder, weights="int4", context=64)
+    export("illm", tmp_path / "m.onnx", checkpoint=folder, bits="W4A8", context=64)
     spec = ModelFile(tmp_path / "m.onnx").require_spec()
     assert spec.task == "language"
     assert spec.geometry["context"] == 64
@@ -252,7 +239,7 @@ def test_the_file_describes_itself(checkpoint: Checkpoint, tmp_path: Path) -> No
     ("options", "words"),
     [
         ({"checkpoint": None}, "needs a checkpoint"),
-        ({"weights": "int5"}, "--weights is 'int5'"),
+        ({"bits": "W5A8"}, r"--bits is 'W5A8'\. Write W8A8"),
         ({"precision": "integre"}, "Did you mean 'integer'"),
         ({"smoothing": "learned"}, "--smoothing is 'learned'"),
         ({"context": 0}, "--context is 0"),
