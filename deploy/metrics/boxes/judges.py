@@ -33,8 +33,13 @@ from deploy.metrics.boxes.kitti_matching import (
 )
 from deploy.metrics.boxes.kitti_objects import KINDS, Kind
 from deploy.metrics.boxes.nuscenes_matching import RANGE_M, SampleEvidence, sample_evidence
-from deploy.metrics.boxes.nuscenes_nds import SUMMARY, class_pool, summary_pool
-from deploy.metrics.paired import Float, Pool
+from deploy.metrics.boxes.nuscenes_nds import (
+    class_pool,
+    map_pool,
+    mean_of_known,
+    nds_pool,
+)
+from deploy.metrics.paired import Pool
 from deploy.metrics.pooled import ClassPools
 from deploy.metrics.task import Arrays, Evidence, TaskMetric
 from exporters.errors import UserError
@@ -81,7 +86,7 @@ class OutputKitti:
 
     def pool(self, key: str, rows: Sequence[Mapping[str, FrameEvidence]]) -> Pool:  # noqa: ARG002
         pools = [self._of_class(name, rows) for name in self._judged]
-        return lambda times: _mean(np.stack([pool(times) for pool in pools], axis=-1))
+        return lambda times: mean_of_known(np.stack([pool(times) for pool in pools], axis=-1))
 
     def class_pools(
         self,
@@ -133,9 +138,8 @@ class OutputNuScenes:
         return dict.fromkeys(("nds", "map"), (both[0], both[1]))
 
     def pool(self, key: str, rows: Sequence[Mapping[str, SampleEvidence]]) -> Pool:
-        of_sets = summary_pool({name: [sample[name] for sample in rows] for name in RANGE_M})
-        column = SUMMARY.index(key)
-        return lambda times: of_sets(times)[..., column]
+        evidence = {name: [sample[name] for sample in rows] for name in RANGE_M}
+        return map_pool(evidence) if key == "map" else nds_pool(evidence)
 
     def class_pools(
         self,
@@ -153,19 +157,12 @@ class OutputNuScenes:
 
 
 def _average(name: str, rows: Sequence[Mapping[str, SampleEvidence]]) -> Pool:
-    of_sets = class_pool([sample[name] for sample in rows])
-    return lambda times: np.asarray(100 * of_sets(times)[..., :4].mean(axis=-1))
+    of_sets = class_pool([sample[name] for sample in rows], errors=False)
+    return lambda times: np.asarray(100 * of_sets(times).mean(axis=-1))
 
 
 def _boxes(outputs: Arrays, output: OutputSpec, classes: Sequence[str]) -> FoundBoxes:
     return FoundBoxes.of_rows(outputs[output.name], output.details.get("columns", ()), classes)
-
-
-def _mean(values: Float) -> Float:
-    """Over the last axis, without NaN; NaN where nothing is left."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1))
 
 
 def _kitti(kind: str) -> Callable[[ModelSpec | None], TaskMetric]:
