@@ -89,22 +89,19 @@ def compare(
         samples: inputs of the graph.
         resize_to: for a graph that resizes pictures itself: the same is done by Pillow for eager.
     """
-    session, outputs = _session(proto)
+    session, outputs = open_graph(proto)
     results = []
     for sample in samples:
         expected = _eager(network, proto, sample, resize_to)
-        found = dict(zip(outputs, session.run(list(outputs), dict(sample)), strict=True))
-        results.append(_compare_one(expected, found, outputs))
+        found = dict(zip(outputs, session.run(list(outputs.values()), dict(sample)), strict=True))
+        results.append(_compare_one(expected, found))
     return Agreement.over(results)
 
 
-def _compare_one(
-    expected: NDArray[np.float32], found: Mapping[str, NDArray[Any]], outputs: Mapping[str, str]
-) -> Agreement:
-    by_kind = {kind: found[name] for name, kind in outputs.items()}
-    if "labels" in by_kind:
-        return compare_logits(expected, by_kind["volume"].transpose(3, 2, 0, 1), by_kind["labels"])
-    return compare_logits(expected, by_kind["logits"], by_kind["logits"].argmax(-1))
+def _compare_one(expected: NDArray[np.float32], found: Mapping[str, NDArray[Any]]) -> Agreement:
+    if "labels" in found:
+        return compare_logits(expected, found["volume"].transpose(3, 2, 0, 1), found["labels"])
+    return compare_logits(expected, found["logits"], found["logits"].argmax(-1))
 
 
 def compare_logits(
@@ -126,29 +123,34 @@ def compare_logits(
     )
 
 
-def _session(proto: onnx.ModelProto) -> tuple[Any, dict[str, str]]:
-    """An ONNX Runtime session, and its outputs with what they are.
+def open_graph(
+    proto: onnx.ModelProto, inner: Mapping[str, str] | None = None
+) -> tuple[Any, dict[str, str]]:
+    """An ONNX Runtime session, and the names of its outputs by what they are.
 
-    ``logits`` or ``labels``; with labels also ``volume``, ``[z, class, y, x]``: the input of argmax
-    becomes an output too, in a copy of the graph.
+    With labels there is also ``volume``, ``[z, class, y, x]``: the input of the last argmax.
+
+    Args:
+        inner: further values of the graph, by what they are. They become outputs of a copy.
     """
     import onnx
     import onnxruntime as ort
 
-    outputs = {proto.graph.output[0].name: proto.graph.output[0].name}
-    argmax = [node for node in proto.graph.node if node.op_type == "ArgMax"]
-    graph = proto
-    if argmax:
-        graph = onnx.ModelProto()
-        graph.CopyFrom(proto)
-        graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(argmax[-1].input[0]))
-        outputs = {proto.graph.output[0].name: "labels", argmax[-1].input[0]: "volume"}
+    names = {value.name: value.name for value in proto.graph.output}
+    wanted = dict(inner or {})
+    if "labels" in names:
+        argmax = [node for node in proto.graph.node if node.op_type == "ArgMax"]
+        wanted["volume"] = argmax[-1].input[0]
+    graph = onnx.ModelProto()
+    graph.CopyFrom(proto)
+    for value in wanted.values():
+        graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(value))
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session, outputs
+    return session, names | wanted
 
 
 def _eager(

@@ -18,16 +18,37 @@ ASPP_WIDTH = 96
 _DILATIONS = (1, 6, 12, 18)
 
 
-class DepthNet(nn.Module):
+class _Branches(nn.Module):
+    """The two branches, once their gates are known."""
+
+    reduce_conv: nn.Sequential
+    depth_conv: nn.Sequential
+    context_conv: nn.Conv2d
+    cost_volumn_net: nn.Sequential | None
+
+    def gated(
+        self, features: Tensor, depth_gate: Tensor, context_gate: Tensor, cost: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        x = self.reduce_conv(features)
+        depth = x * depth_gate
+        if self.cost_volumn_net is not None:
+            depth = torch.cat([depth, self.cost_volumn_net(cost)], dim=1)
+        return self.depth_conv(depth), self.context_conv(x * context_gate)
+
+
+class DepthNet(_Branches):
     """``[N, inputs, fH, fW]`` and cameras ``[N, 27]`` to depth logits and context features.
 
     Args:
         width: channels inside; upstream's networks have as many as ``inputs``.
         depth_bins: channels of the first result ``[N, depth_bins, fH, fW]``.
+        stereo: whether a cost volume ``[N, depth_bins, 4 fH, 4 fW]`` of an earlier frame helps.
         context: channels of the second result ``[N, context, fH, fW]``; it has no activation.
     """
 
-    def __init__(self, inputs: int, width: int, context: int, depth_bins: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, context: int, depth_bins: int, *, stereo: bool = False
+    ) -> None:
         super().__init__()
         self.reduce_conv = nn.Sequential(
             nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
@@ -36,27 +57,38 @@ class DepthNet(nn.Module):
         self.bn = nn.BatchNorm1d(CAMERA_VALUES)
         self.depth_mlp, self.depth_se = Mlp(CAMERA_VALUES, width), SELayer(width)
         self.context_mlp, self.context_se = Mlp(CAMERA_VALUES, width), SELayer(width)
+        self.cost_volumn_net = _cost_net(depth_bins) if stereo else None
+        first = BasicBlock(width, width)
+        if stereo:
+            both = width + depth_bins
+            first = BasicBlock(both, width, shortcut=nn.Conv2d(both, width, 1))
         self.depth_conv = nn.Sequential(
-            *(BasicBlock(width, width) for _ in range(3)),
+            first,
+            *(BasicBlock(width, width) for _ in range(2)),
             ASPP(width),
             nn.Conv2d(width, depth_bins, 1),
         )
 
-    def forward(self, features: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, cameras: Tensor, cost: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         depth_gate, context_gate = self.gates(cameras)
-        return self.gated(features, depth_gate, context_gate)
+        return self.gated(features, depth_gate, context_gate, cost)
 
     def gates(self, cameras: Tensor) -> tuple[Tensor, Tensor]:
         """Gates ``[N, width, 1, 1]`` of the depth and of the context branch, 0 to 1."""
         vectors = self.bn(cameras)
         return self.depth_se(self.depth_mlp(vectors)), self.context_se(self.context_mlp(vectors))
 
-    def gated(
-        self, features: Tensor, depth_gate: Tensor, context_gate: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What follows once the gates are known."""
-        x = self.reduce_conv(features)
-        return self.depth_conv(x * depth_gate), self.context_conv(x * context_gate)
+
+def _cost_net(channels: int) -> nn.Sequential:
+    """From stride 4 to stride 16, without any activation; its name upstream is misspelt."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, 2, 1),
+        nn.BatchNorm2d(channels),
+        nn.Conv2d(channels, channels, 3, 2, 1),
+        nn.BatchNorm2d(channels),
+    )
 
 
 class Mlp(nn.Module):
@@ -128,22 +160,27 @@ class AtrousConv(nn.Module):
         return y
 
 
-class FixedDepthNet(nn.Module):
+class FixedDepthNet(_Branches):
     """A DepthNet for cameras that never change: the gates are constants. Shares its weights."""
 
     def __init__(self, trained: DepthNet, cameras: Tensor) -> None:
         super().__init__()
         self.reduce_conv = trained.reduce_conv
         self.depth_conv, self.context_conv = trained.depth_conv, trained.context_conv
+        self.cost_volumn_net = trained.cost_volumn_net
         with torch.no_grad():
             depth_gate, context_gate = trained.gates(cameras)
         self.register_buffer("depth_gate", depth_gate, persistent=False)
         self.register_buffer("context_gate", context_gate, persistent=False)
 
-    def forward(self, features: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.reduce_conv(features)
-        depth = self.depth_conv(x * self.get_buffer("depth_gate"))
-        return depth, self.context_conv(x * self.get_buffer("context_gate"))
+    def forward(
+        self,
+        features: Tensor,
+        cameras: Tensor | None = None,  # noqa: ARG002 - takes the place of a DepthNet
+        cost: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        gates = self.get_buffer("depth_gate"), self.get_buffer("context_gate")
+        return self.gated(features, *gates, cost)
 
 
 def fold_camera_norm(module: DepthNet) -> None:

@@ -89,11 +89,14 @@ class View:
         image_size: height and width in pixels after resize and crop.
         stride: image pixels per feature pixel.
         depth: first bin, end (excluded) and step, metres.
+        spacing: of the depth bins: ``linear``, or ``log``: as many bins between the first and one
+            metre before the end, each farther from the last by the same factor.
     """
 
     image_size: tuple[int, int] = (256, 704)
     stride: int = 16
     depth: Range = (1.0, 45.0, 1.0)
+    spacing: str = "linear"
 
     def __post_init__(self) -> None:
         _check_range(self.depth, "depth")
@@ -116,7 +119,11 @@ class View:
     @property
     def depth_values(self) -> NDArray[np.float32]:
         """Metres, float32 ``[depth_bins]``."""
-        low, _, step = self.depth
+        low, high, step = self.depth
+        if self.spacing == "log":
+            share = np.arange(self.depth_bins) / (self.depth_bins - 1)
+            spread: NDArray[np.float64] = low * ((high - 1) / low) ** share
+            return spread.astype(np.float32)
         return (low + step * np.arange(self.depth_bins)).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,12 +131,15 @@ class View:
             "image_size": list(self.image_size),
             "stride": self.stride,
             "depth": list(self.depth),
+            "spacing": self.spacing,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> View:
         height, width = data["image_size"]
-        return cls((int(height), int(width)), int(data["stride"]), _range(data["depth"]))
+        size = (int(height), int(width))
+        spacing = data.get("spacing", "linear")
+        return cls(size, int(data["stride"]), _range(data["depth"]), spacing)
 
 
 def image_augmentation(camera_width: int, camera_height: int, view: View) -> tuple[float, int, int]:

@@ -38,7 +38,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """``[N, 3, H, W]`` to the features of the last two stages, strides 16 and 32."""
+    """``[N, 3, H, W]`` to the features of the last two stages, strides 16 and 32.
+
+    :meth:`features` has those of all stages.
+    """
 
     def __init__(self, config: Backbone) -> None:
         super().__init__()
@@ -58,9 +61,14 @@ class ResNet(nn.Module):
         self.stages = len(config.blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(x)
+        return features[-2], features[-1]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Features of every stage, strides 4, 8, 16 and 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         features = []
         for stage in range(self.stages):
             x = self.get_submodule(f"layer{stage + 1}")(x)
             features.append(x)
-        return features[-2], features[-1]
+        return features

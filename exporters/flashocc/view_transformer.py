@@ -36,19 +36,36 @@ class LSSViewTransformer(nn.Module):
 class LSSViewTransformerBEVDepth(nn.Module):
     """The same with a :class:`~exporters.flashocc.depth_net.DepthNet`, which knows its cameras.
 
+    Args:
+        stereo: whether the DepthNet takes a cost volume (BEVStereo, arXiv:2209.10248).
+
     Attributes:
         pooling: as in :class:`LSSViewTransformer`.
     """
 
-    def __init__(self, inputs: int, depth_bins: int, context: int, pooling: nn.Module) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        depth_bins: int,
+        context: int,
+        pooling: nn.Module,
+        *,
+        stereo: bool = False,
+    ) -> None:
         super().__init__()
         self.depth_bins = depth_bins
-        self.depth_net = DepthNet(inputs, inputs, context, depth_bins)
+        self.depth_net = DepthNet(inputs, inputs, context, depth_bins, stereo=stereo)
         self.depth_softmax = nn.Softmax(dim=1)
         self.pooling = pooling
 
-    def forward(self, features: Tensor, cameras: Tensor, *tables: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        cameras: Tensor | None,
+        *tables: Tensor,
+        cost: Tensor | None = None,
+    ) -> Tensor:
         """``cameras``: the vectors ``[N, 27]`` of ``exporters.flashocc.camera_vectors``."""
-        logits, context = self.depth_net(features, cameras)
+        logits, context = self.depth_net(features, cameras, cost)
         bev: Tensor = self.pooling(self.depth_softmax(logits), context, *tables)
         return bev

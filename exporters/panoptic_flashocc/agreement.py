@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.errors import EdgeportError
-from exporters.flashocc.agreement import RELATIVE_TOLERANCE, Agreement, compare_logits
+from exporters.flashocc.agreement import RELATIVE_TOLERANCE, Agreement, compare_logits, open_graph
 from exporters.panoptic_flashocc.centres import (
     CentreRules,
     assign_instances,
@@ -116,10 +116,10 @@ def _compare_one(
     labels = found.get("labels", logits.argmax(-1).astype(np.uint8))
     differences = []
     if BEV in found:
-        differences.append(_relative(found[BEV], bev))
+        differences.append(relative_difference(found[BEV], bev))
     if predictions.centres is not None:
         eager = zip(_MAPS, predictions.centres, strict=True)
-        differences += [_relative(found[name], value.numpy()) for name, value in eager]
+        differences += [relative_difference(found[name], value.numpy()) for name, value in eager]
     instances = exceptions = 0
     if "instances" in found:
         reg, height, heatmap = (found[name] for name in _MAPS)
@@ -132,7 +132,8 @@ def _compare_one(
     return PanopticAgreement(occupancy, max(differences, default=0.0), instances, exceptions)
 
 
-def _relative(found: Array, expected: Array) -> float:
+def relative_difference(found: Array, expected: Array) -> float:
+    """Largest difference, relative to the standard deviation of ``expected``."""
     return float(np.abs(found - expected).max() / (expected.std() + 1e-12))
 
 
@@ -157,30 +158,10 @@ def _eager(
 
 
 def _session(proto: onnx.ModelProto, config: PanopticConfig) -> tuple[Any, dict[str, str]]:
-    """An ONNX Runtime session, and what its outputs are, with inner values where they help.
-
-    With labels also ``volume`` (the input of the last argmax) and the centre maps: inner values
-    become outputs of a copy of the graph.
-    """
-    import onnx
-    import onnxruntime as ort
-
-    names = {value.name: value.name for value in proto.graph.output}
-    graph = onnx.ModelProto()
-    graph.CopyFrom(proto)
+    """The graph with its centre maps as outputs, also where it returns instances."""
     inner = {}
-    if "labels" in names:
-        argmax = [node for node in proto.graph.node if node.op_type == "ArgMax"]
-        inner["volume"] = argmax[-1].input[0]
-        if config.centres:
-            by_name = {node.name: node.output[0] for node in proto.graph.node}
-            prefix = "aux_centerness_head/task_heads.0/"
-            inner |= {name: by_name[f"{prefix}{name}.1/Conv"] for name in _MAPS}
-    for value in inner.values():
-        graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(value))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session, names | inner
+    if config.centres and any(value.name == "instances" for value in proto.graph.output):
+        by_name = {node.name: node.output[0] for node in proto.graph.node}
+        prefix = "aux_centerness_head/task_heads.0/"
+        inner = {name: by_name[f"{prefix}{name}.1/Conv"] for name in _MAPS}
+    return open_graph(proto, inner)

@@ -15,6 +15,7 @@ from exporters.checkpoints import MappingReport, load_strict
 from exporters.errors import EdgeportError
 from exporters.files import require_writable
 from exporters.flashocc.camera_vectors import camera_vectors
+from exporters.flashocc.config import Config
 from exporters.flashocc.describe import describe
 from exporters.flashocc.exporter import (
     Geometry,
@@ -25,6 +26,7 @@ from exporters.flashocc.exporter import (
     make_resize,
 )
 from exporters.flashocc.inference import CameraInput, InputKind
+from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.preprocess import resize_and_crop
 from exporters.modelfile import ModelSpec, save_model
 from exporters.panoptic_flashocc.agreement import compare
@@ -80,7 +82,7 @@ def export(
         )
         proto = trace(model, inputs, output_names(config, logits=chosen.logits))
     with steps.step("compare"):
-        planes = _planes(config, chosen)
+        planes = planes_of(config, chosen)
         agreement = compare(network, config, rules, proto, samples, planes, vectors)
         if not agreement.holds:
             raise EdgeportError(f"the exported graph does not agree with PyTorch: {agreement}")
@@ -130,7 +132,7 @@ def generated(
         return sample
     vectors = torch.from_numpy(camera_vectors(geometry.rig, config.view))
     with torch.no_grad():
-        planes = _planes(config, options)(sample["images"])
+        planes = planes_of(config, options)(sample["images"])
         bev = network.bev_map(planes, *geometry.tensors, cameras=vectors).numpy()
     return sample | _past(bev, config)
 
@@ -147,7 +149,7 @@ def _past(bev: Array, config: PanopticConfig) -> dict[str, Array]:
     return {MOTION: motion, LENGTH: np.array([config.history], np.int32), **maps}
 
 
-def _planes(config: PanopticConfig, options: PanopticOptions) -> Callable[[Array], Tensor]:
+def planes_of(config: Config, options: ExportOptions) -> Callable[[Array], Tensor]:
     """From the images of a sample to the planes that the network was trained with."""
 
     def planes(images: Array) -> Tensor:

@@ -68,9 +68,9 @@ class PanopticInference(nn.Module):
         """What ``ports.output_names`` names."""
         given = dict(zip(self.names, values, strict=True))
         features = self.img_neck(*self.img_backbone(self.camera_input(given["images"])))
-        lifted = [given[name] for name in self.tables]
-        if self.config.camera_aware:  # FixedDepthNet looks at no cameras
-            lifted.insert(0, given.get(CAMERA_VECTORS, features))
+        lifted: list[Tensor | None] = [given[name] for name in self.tables]
+        if self.config.camera_aware:  # none for a FixedDepthNet
+            lifted.insert(0, given.get(CAMERA_VECTORS))
         bev = self.pre_process_net(self.img_view_transformer(features, *lifted))
         maps = bev
         if self.memory is not None:

@@ -38,7 +38,7 @@ def initialise(
     """
     depth_net = network.img_view_transformer.depth_net
     if isinstance(depth_net, DepthNet):
-        _take_statistics(depth_net.bn, cameras)
+        take_statistics(depth_net.bn, cameras)
     seen: list[CentreMaps] = []
 
     def logits_of(images: Tensor) -> Tensor:
@@ -55,7 +55,8 @@ def initialise(
         heads.get_parameter("reg.1.bias").data.fill_(0.5)
 
 
-def _take_statistics(norm: nn.BatchNorm1d, cameras: Tensor) -> None:
+def take_statistics(norm: nn.BatchNorm1d, cameras: Tensor) -> None:
+    """Give the norm of the camera vectors the statistics of a rig, in place."""
     mean, variance = cameras.mean(0), cameras.var(0, unbiased=False)
     floor = (_SMALLEST_SPREAD * (mean.abs() + 1.0)) ** 2
     assert norm.running_mean is not None
