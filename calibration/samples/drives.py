@@ -36,9 +36,6 @@ from exporters.flashocc.rig import CameraFrame, Rig
 PERIOD_S = 0.5
 """Between key frames."""
 
-TURN_S = 0.05
-"""Of the LiDAR; it ends a turn at the key frame's time, looking back."""
-
 _SEEN_M = 130.0
 """What is farther away is not drawn."""
 
@@ -60,11 +57,14 @@ class Sensors:
     Attributes:
         rig: images are rendered at its cameras' own size.
         lidar2ego: 4x4.
+        turn_s: of the LiDAR, which ends a turn at the key frame's time, looking back; cameras fire
+            as it passes. 0 for cameras that fire at the key frame's time.
     """
 
     rig: Rig = field(default_factory=nuscenes_like_rig)
     lidar: LidarModel = BEAMS_32
     lidar2ego: Matrix = field(default_factory=_lidar_pose)
+    turn_s: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class Drive:
     def key_frame(self, number: int) -> KeyFrame:
         """Key frame ``number``, from 0."""
         seconds = number * PERIOD_S
-        now = self._scene_at(seconds)
-        ego = self._ego(seconds)
+        now = self.scene_at(seconds)
+        ego = self.ego_at(seconds)
         truth = fill_voxels(now, self.grid, ego)
         turn = scan(
             now,
@@ -194,25 +194,26 @@ class Drive:
         pose[:2, 3] = rng.uniform(200, 2000, 2)
         return pose
 
-    def _ego(self, seconds: float) -> Matrix:
+    def ego_at(self, seconds: float) -> Matrix:
+        """4x4, where the vehicle stands in the scene."""
         return self._start[1].pose(seconds, self._scene.ground.heading)
 
-    def _scene_at(self, seconds: float) -> Scene:
+    def scene_at(self, seconds: float) -> Scene:
         """The scene as it stands then, what is far away left out."""
         speeds = np.array([actor.velocity for actor in self._scene.actors], np.float32)
         solids = self._scene.solids.after(speeds * np.float32(seconds))
-        place = self._ego(seconds)[:2, 3]
+        place = self.ego_at(seconds)[:2, 3]
         near = np.hypot(*(solids.centre[:, :2] - place).T) < _SEEN_M
         return dataclasses.replace(self._scene, solids=solids[near])
 
     def _offset(self, sensor2ego: Matrix) -> float:
         """When the turn passes a camera's axis, seconds before the key frame."""
         yaw = math.atan2(sensor2ego[1, 2], sensor2ego[0, 2])  # the camera looks along its z
-        return -TURN_S * (((yaw - math.pi) / (2 * math.pi)) % 1.0)
+        return -self.sensors.turn_s * (((yaw - math.pi) / (2 * math.pi)) % 1.0)
 
     def _rig(self, times: Sequence[float]) -> Rig:
         cameras = (
-            dataclasses.replace(camera, ego2global=self._global @ self._ego(time))
+            dataclasses.replace(camera, ego2global=self._global @ self.ego_at(time))
             for camera, time in zip(self.sensors.rig.cameras, times, strict=True)
         )
         return Rig(tuple(cameras))
@@ -235,8 +236,8 @@ class Drive:
         shadows = ShadowMap.of(now.solids, now.light.sun, middle)
         images, hits, views = {}, [], []
         for place, (camera, offset) in enumerate(zip(rig.cameras, offsets, strict=True)):
-            scene = self._scene_at(seconds + offset)
-            pose = self._ego(seconds + offset) @ camera.sensor2ego
+            scene = self.scene_at(seconds + offset)
+            pose = self.ego_at(seconds + offset) @ camera.sensor2ego
             rays = Rays.of(camera, pose)
             hit: Hits = cast(rays, scene.solids)
             grain = np.random.default_rng([self.seed, self.index, number, 2, place])
@@ -252,7 +253,7 @@ class Drive:
         return traversed(places, mount[:3, 3], self.grid)
 
     def _origins(self, number: int) -> NDArray[np.float64]:
-        poses = [self._global @ self._ego(PERIOD_S * k) for k in range(self.frames)]
+        poses = [self._global @ self.ego_at(PERIOD_S * k) for k in range(self.frames)]
         lidars = np.stack(poses) @ self.sensors.lidar2ego
         return ray_origins(self.sensors.lidar2ego, lidars, number)
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from calibration.samples import hash_samples, open_samples
-from calibration.samples.drives import PERIOD_S, TURN_S, Drive, KeyFrame, Sensors
+from calibration.samples.drives import PERIOD_S, Drive, KeyFrame, Sensors
 from calibration.samples.synthetic import parse_synthetic, scaled
 from calibration.samples.world.lidar import BEAMS_64, traversed
 from calibration.samples.world.solids import Label
@@ -75,7 +75,7 @@ def test_cameras_have_times_and_poses_of_their_own(frames: list[KeyFrame]) -> No
     for frame in frames:
         late = (frame.timestamp_us - np.array(frame.camera_times_us)) / 1e6
         assert (late >= 0).all()
-        assert (late <= TURN_S).all()
+        assert (late <= Sensors().turn_s).all()
         assert len(set(frame.camera_times_us)) == len(frame.cameras.rig)
         back = np.linalg.inv(frame.ego2global)
         ahead = [(back @ c.ego2global)[0, 3] for c in frame.cameras.rig.cameras]
@@ -140,7 +140,7 @@ def test_rays_start_where_the_lidar_was(drive: Drive, frames: list[KeyFrame]) ->
 
 def test_nothing_moves_at_a_red_light_but_people_on_foot() -> None:
     waiting = next(d for d in (Drive(0, i, 2) for i in range(40)) if d._start[1].waits)
-    assert np.array_equal(waiting._ego(0.0), waiting._ego(5.0))
+    assert np.array_equal(waiting.ego_at(0.0), waiting.ego_at(5.0))
     speeds = {a.label for a in waiting._scene.actors if np.hypot(*a.velocity) > 0}
     assert speeds <= {Label.pedestrian}
 
@@ -152,7 +152,7 @@ def test_vehicles_never_touch() -> None:
         actors = [a for a in drive._scene.actors if a.label not in (Label.manmade,)]
         driving = [a for a in actors if np.hypot(*a.velocity) > 2]
         for seconds in (0.0, 2.5, 5.0, 9.5):
-            ego = drive._ego(seconds)[:2, 3]
+            ego = drive.ego_at(seconds)[:2, 3]
             for actor in driving:
                 x = actor.centre[0] + seconds * actor.velocity[0]
                 y = actor.centre[1] + seconds * actor.velocity[1]
