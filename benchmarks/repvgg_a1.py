@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -73,6 +74,8 @@ OURS = {
         "": (),
         ", split auto": ("--split", "auto"),
         ", split cfws": ("--split", "cfws"),
+        ", equalize": ("--equalize",),
+        ", equalize, split cfws": ("--equalize", "--split", "cfws"),
     }.items()
 }
 
@@ -219,7 +222,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
                 continue
             output = folder / f"{name.replace(':', '-').replace(' ', '-')}.onnx"
             output.unlink(missing_ok=True)
-            known["rows"][name] = judge(quantizer(output), work) | {"file": output.name}
+            known["rows"][name] = judge(quantizer(output), work) | {
+                "file": output.name,
+                "load": round(os.getloadavg()[0], 1),
+            }
             notes.write_text(json.dumps(known))
             show([known["rows"][name]])
     rows = list(known["rows"].values())

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.equalization.channels import find_channels, is_depthwise
-from calibration.equalization.factors import Factors, by_tensor, choose_factors
+from calibration.equalization.factors import (
+    EXPONENT,
+    INTEGER_EXPONENT,
+    Factors,
+    by_tensor,
+    choose_factors,
+)
 from calibration.graph.queries import Weighted, fresh_name, value_names
 from calibration.observing.probe import Probe
 from exporters.errors import UserError
@@ -60,7 +66,8 @@ def equalizing_factors(job: Job, model: ir.Model) -> dict[str, Factors]:
         for value, peaks in zip(tensors, reversed(row), strict=True):
             largest = peaks.reshape(*peaks.shape[:2]).max(axis=0)
             ranges[value] = np.maximum(ranges.get(value, 0.0), largest)
-    return by_tensor(channels, choose_factors(channels, ranges))
+    exponent = INTEGER_EXPONENT if job.policy.integer_results else EXPONENT
+    return by_tensor(channels, choose_factors(channels, ranges, exponent))
 
 
 def rescale(model: ir.Model, factors: Mapping[str, Factors]) -> None:

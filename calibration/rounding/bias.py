@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
     from calibration.job import Job
 
+MOST_SAMPLES = 32
+"""A mean over samples and positions needs no more; every one of them is run six times."""
+
 _TINY = 1e-30
 _SURE = 2.0  # standard errors
 _REDUCE_AXES_INPUT = 18  # since then ReduceMean takes its axes as an input
@@ -220,7 +223,7 @@ class _Bench:
         assert job.samples is not None  # checked by the caller
         self._job, self._model, self._scales, self._grids = job, model, scales, grids
         self._real = model.clone()
-        count = max_samples or Probe(self._real).affordable
+        count = max_samples or min(Probe(self._real).affordable, MOST_SAMPLES)
         self._learn, self._judge = learn_and_judge(job.samples, count)
 
     def shifts(self, sites: list[Site]) -> list[NDArray[np.float32]]:
