@@ -13,6 +13,7 @@ needs an output of the model with semantics ``instance-ids``, where 0 is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -110,8 +111,10 @@ class OutputMIoU(SummedMetric):
         return found
 
 
-class OutputRays:
+class OutputRays(SummedMetric):
     """Rays into occupancy labels, and into the ground truth that travels with a sample.
+
+    Its value is the mean of a table of thresholds and classes.
 
     Raises:
         UserError: the free class is not the last one.
@@ -120,14 +123,16 @@ class OutputRays:
     unit = "%"
     needs: tuple[str, ...] = (SEMANTICS, RAY_ORIGINS)
 
-    def __init__(self, output: OutputSpec, classes: int) -> None:
+    def __init__(self, output: OutputSpec, classes: Sequence[str]) -> None:
         self._output = output
-        self._occupied = classes - 1
+        self._names = classes[:-1]
+        self._occupied = len(self._names)
         details = output.details
-        free = details.get("free_class", classes - 1)
+        free = details.get("free_class", self._occupied)
         if free != self._occupied:
             raise UserError(
-                f"the free class of {output.name!r} is {free} of {classes}, rays need the last one",
+                f"the free class of {output.name!r} is {free} of {len(classes)}, rays need the "
+                "last one",
                 fix="Number the classes as Occ3D does, free space last",
             )
         self._grid = (
@@ -135,6 +140,34 @@ class OutputRays:
             if {"origin_m", "voxel_m"} <= details.keys()
             else OCC3D_GRID
         )
+
+    def table(self, sums: Float) -> Float:
+        """Percent ``[..., thresholds, classes]`` of sums ``[..., k]``."""
+        raise NotImplementedError
+
+    def value(self, sums: Float) -> Float:
+        return mean_of_table(self.table(sums))
+
+    def class_pools(
+        self,
+        key: str,  # noqa: ARG002
+        reference: Sequence[Float],
+        candidate: Sequence[Float],
+    ) -> dict[str, ClassPools]:
+        """The mean over the thresholds of every class that some ray met."""
+        rows = [np.stack(part) for part in (reference, candidate)]
+        first_met, second_met = (np.isfinite(self.table(part)).any(axis=-2) for part in rows)
+        met = first_met | second_met
+        found = {}
+        for index, name in enumerate(self._names):
+            seen = np.flatnonzero(met[:, index])
+            if len(seen):
+                first, second = (sums_of(part[seen], partial(self._of, index)) for part in rows)
+                found[name] = ClassPools((first, second), seen.tolist())
+        return found
+
+    def _of(self, index: int, sums: Float) -> Float:
+        return mean_of_table(self.table(sums)[..., index : index + 1])
 
     def _see(self, outputs: Arrays, labels: Mapping[str, Array]) -> SeenRays:
         absent = [key for key in self.needs if key not in labels]
@@ -153,7 +186,7 @@ class OutputRays:
         )
 
 
-class OutputRayIoU(OutputRays, SummedMetric):
+class OutputRayIoU(OutputRays):
     """RayIoU of the output that holds occupancy labels or logits."""
 
     def rows(
@@ -171,17 +204,17 @@ class OutputRayIoU(OutputRays, SummedMetric):
             found[f"rayiou@{threshold:g}"] = first, second
         return found
 
-    def value(self, sums: Float) -> Float:
-        return mean_of_table(ray_iou(sums.reshape(*sums.shape[:-1], -1, self._occupied)))
+    def table(self, sums: Float) -> Float:
+        return ray_iou(sums.reshape(*sums.shape[:-1], -1, self._occupied))
 
 
-class OutputRayPQ(OutputRays, SummedMetric):
+class OutputRayPQ(OutputRays):
     """RayPQ of an output with labels and one with instance ids."""
 
     needs = (SEMANTICS, INSTANCES, RAY_ORIGINS)
 
     def __init__(self, output: OutputSpec, ids: OutputSpec, classes: tuple[str, ...]) -> None:
-        super().__init__(output, len(classes))
+        super().__init__(output, classes)
         self._ids = ids
         self._things = [index for index, name in enumerate(classes) if name in _THINGS]
 
@@ -205,9 +238,9 @@ class OutputRayPQ(OutputRays, SummedMetric):
         ids = outputs[self._ids.name]
         return segment_counts(seen, labels[INSTANCES], ids, self._occupied, self._things)
 
-    def value(self, sums: Float) -> Float:
+    def table(self, sums: Float) -> Float:
         shape = (*sums.shape[:-1], -1, self._occupied, SEGMENT_KINDS)
-        return mean_of_table(panoptic_quality(sums.reshape(shape)))
+        return panoptic_quality(sums.reshape(shape))
 
 
 def _labels(outputs: Arrays, output: OutputSpec) -> Array:
@@ -216,7 +249,8 @@ def _labels(outputs: Arrays, output: OutputSpec) -> Array:
 
 
 def _miou(spec: ModelSpec | None) -> TaskMetric:
-    return OutputMIoU(*_occupancy(spec, "mIoU"), spec.classes if spec is not None else ())
+    output, classes = _occupancy(spec, "mIoU")
+    return OutputMIoU(output, len(classes), classes)
 
 
 def _rayiou(spec: ModelSpec | None) -> TaskMetric:
@@ -224,25 +258,25 @@ def _rayiou(spec: ModelSpec | None) -> TaskMetric:
 
 
 def _raypq(spec: ModelSpec | None) -> TaskMetric:
-    output, _ = _occupancy(spec, "RayPQ")
-    assert spec is not None  # it has an output
-    ids = next((o for o in spec.outputs if o.semantics == _IDS), None)
+    output, classes = _occupancy(spec, "RayPQ")
+    outputs = spec.outputs if spec is not None else ()
+    ids = next((o for o in outputs if o.semantics == _IDS), None)
     if ids is None:
         raise UserError(
             "the model file declares no output of instance ids, which RayPQ needs",
             fix="Export a variant with -pano, or judge the labels with --metric rayiou",
         )
-    return OutputRayPQ(output, ids, spec.classes)
+    return OutputRayPQ(output, ids, classes)
 
 
-def _occupancy(spec: ModelSpec | None, metric: str) -> tuple[OutputSpec, int]:
+def _occupancy(spec: ModelSpec | None, metric: str) -> tuple[OutputSpec, tuple[str, ...]]:
     output = occupancy_output(spec)
     if output is None or spec is None:
         raise UserError(
             f"the model file declares no occupancy output, which {metric} needs",
             fix="Export the model with edgeport, or name your own --metric module:function",
         )
-    return output, len(spec.classes)
+    return output, spec.classes
 
 
 OCCUPANCY_METRICS: dict[str, Callable[[ModelSpec | None], TaskMetric]] = {

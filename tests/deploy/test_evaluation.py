@@ -135,6 +135,11 @@ def test_values_are_those_of_the_whole_set(files: tuple[Path, Path]) -> None:
             expected[f"rayiou@{at}"] = float(np.nanmean(rays.iou[row]))
             expected[f"raypq@{at}"] = float(np.nanmean(quality.quality[row]))
         assert {k: getattr(m, side) for k, m in found.items()} == pytest.approx(expected)
+    for name in ("rayiou", "raypq"):  # of the last round: the candidate
+        table = rays.iou if name == "rayiou" else quality.quality
+        classes = {metric.name: metric.candidate for metric in found[name].classes}
+        assert classes["car"] == pytest.approx(float(np.nanmean(table[:, CAR])))
+        assert set(classes) == {"car", "driveable_surface"}
     assert found["miou"].interval is not None
     assert found["rayiou"].loss > 0
 
