@@ -52,6 +52,7 @@ COMMANDS = (
     "dla-scales",
     "bench",
     "verify",
+    "plan",
     "run",
     "judge",
     "report",

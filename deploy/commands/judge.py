@@ -27,6 +27,10 @@ def command(
     preset: Annotated[
         str | None, typer.Option(help="mlperf-99 or mlperf-99.9: the task's metric keeps that %.")
     ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(help="That the terms are about, 'int8-tensorrt'; may be repeated."),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown there.")] = None,
     github_summary: Annotated[
@@ -44,7 +48,7 @@ def command(
 
         edgeport bench m.int8.onnx --board ssh://nvidia@orin --energy 30 --json > board.json
 
-        edgeport judge demo-bundle board.json --require "frame_j<=0.5" --github-summary
+        edgeport judge demo-bundle board.json --file m.int8 --require "frame_j<=0.5"
 
     Exit code 0 when every term holds, 1 otherwise: a term without evidence, or one that so few
     samples cannot decide, does not hold. docs/contract.md has the terms.
@@ -59,7 +63,8 @@ def command(
     out = Output(json=as_json)
     for path in filter(None, (junit, markdown)):
         require_writable(path, overwrite=overwrite)
-    verdict = judge_evidence(evidence, Question(contract, tuple(require or ()), preset))
+    question = Question(contract, tuple(require or ()), preset, tuple(file or ()))
+    verdict = judge_evidence(evidence, question)
     title = evidence[0].name
     text = verdict_markdown(verdict, title=title)
     if junit is not None:

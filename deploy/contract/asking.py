@@ -22,11 +22,13 @@ class Question:
     Attributes:
         contract: a YAML file; None for that of the first bundle.
         require, preset: terms beside it.
+        files: that it is about, in place of those that the contract names.
     """
 
     contract: Path | None = None
     require: tuple[str, ...] = ()
     preset: str | None = None
+    files: tuple[str, ...] = ()
 
 
 def judge_evidence(sources: Sequence[Path], question: Question) -> Verdict:
@@ -58,11 +60,12 @@ def _contract(question: Question, bundles: Sequence[Bundle]) -> Contract:
         recipe = json.loads((bundles[0].path / "recipe.json").read_text())
         given = Contract.model_validate(recipe["contract"])
     else:
-        return asked
+        given = Contract()
     return given.model_copy(
         update={
             "require": [*given.require, *asked.require],
             "preset": asked.preset or given.preset,
+            "files": list(question.files) or given.files,
         }
     )
 

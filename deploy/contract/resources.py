@@ -33,8 +33,8 @@ def _percentile(term: Term, percent: float, file: FileEvidence) -> Check:
     found = next((p for p in file.latency["percentiles"] if p["p"] == percent), None)
     if found is None:
         return _judged(term, name, None, "ms", "the benchmark gives no such percentile")
-    if found["low_ms"] is None or found["high_ms"] is None:
-        return _judged(term, name, None, "ms", found["reason"] or "it has no interval")
+    if found.get("low_ms") is None or found.get("high_ms") is None:
+        return _judged(term, name, None, "ms", found.get("reason") or "it has no interval")
     ends = found["value_ms"], found["low_ms"], found["high_ms"]
     runs = len(file.latency["latencies_ms"])
     return _bounded(term, name, ends, "ms", f"{runs} runs")
