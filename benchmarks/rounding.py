@@ -39,13 +39,14 @@ Array = NDArray[Any]
 PLAIN: dict[str, Any] = {"correct_bias": False}
 BIAS: dict[str, Any] = {"correct_bias": True}
 LEARNT: dict[str, Any] = {"rounding": "adaround"}
-ROWS: dict[str, dict[str, Any]] = {
+WIDTHS: dict[str, dict[str, Any]] = {
+    "INT8": {},
+    "INT4 weights": {"weights": "int4"},
+    "INT4 weights in blocks of 32": {"weights": "int4", "block": 32},
+}
+ROWS = {
     f"{title}{label}": {**words, **extra}
-    for title, words in {
-        "INT8": {},
-        "INT4 weights": {"weights": "int4"},
-        "INT4 weights in blocks of 32": {"weights": "int4", "block": 32},
-    }.items()
+    for title, words in WIDTHS.items()
     for label, extra in {
         "": PLAIN,
         ", bias corrected": BIAS,
