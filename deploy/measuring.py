@@ -9,11 +9,13 @@ from typing import Any
 
 from calibration.samples.base import inputs_of
 from calibration.samples.findings import ALL, OVERLAP
-from deploy.recipe_parts import FP32
+from deploy.boards.inventory import one_board
+from deploy.recipe_parts import FP32, BoardPart
 from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
 from deploy.verification import verify as compare
 from deploy.workplace import Workplace
+from exporters.errors import MissingRequirementError
 from exporters.files import sha256_file
 
 JSON = dict[str, Any]
@@ -51,8 +53,16 @@ def benchmark(place: Workplace, engines: Mapping[str, Path]) -> JSON | None:
     return place.store.run("benchmark", inputs, work)
 
 
-def verify(place: Workplace, name: str, candidate: Path) -> JSON:
-    """Compare one file or engine with FP32 on the evaluation set."""
+def verify_on_board(place: Workplace, part: BoardPart) -> JSON:
+    """Compare one file on its board with FP32 here; an absent board leaves no evidence."""
+    try:
+        return verify(place, part.name, place.path(part.source), part)
+    except MissingRequirementError as error:
+        return {"name": part.name, "missing": str(error)}
+
+
+def verify(place: Workplace, name: str, candidate: Path, on_board: BoardPart | None = None) -> JSON:
+    """Compare one file or engine with FP32 on the evaluation set, here or on a board."""
     part = place.recipe.verify
     assert part is not None  # asked by the caller
     layers = part.layers and name in place.recipe.int8_roles
@@ -62,6 +72,7 @@ def verify(place: Workplace, name: str, candidate: Path) -> JSON:
         "reference": place.file(FP32).sha256,
         "candidate": sha256_file(candidate),
         "evaluation": place.required("evaluation").sha256,
+        "board": on_board and on_board.model_dump(exclude={"required"}),
     }
 
     def work(stage: StageWork) -> None:
@@ -73,6 +84,8 @@ def verify(place: Workplace, name: str, candidate: Path) -> JSON:
             layers=layers,
             threads=place.threads,
             i_know=[code for code in place.recipe.samples.i_know if code in (OVERLAP, ALL)],
+            board=None if on_board is None else one_board(on_board.board),
+            board_runtime=None if on_board is None else on_board.runtime,
             progress=place.steps(f"verify {name}"),
         )
         stage.result = {

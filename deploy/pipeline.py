@@ -71,6 +71,7 @@ def _stages(place: Workplace) -> Results:
         engines=engines,
         benchmark=measuring.benchmark(place, runnable),
         verify=[measuring.verify(place, name, path) for name, path in judged.items()],
+        boards=[measuring.verify_on_board(place, part) for part in recipe.boards],
         scenes=measuring.scenes(place),
     )
 

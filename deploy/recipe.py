@@ -20,6 +20,7 @@ from deploy.recipe_parts import (
     FP32,
     INT8,
     BenchmarkPart,
+    BoardPart,
     EnginePart,
     ModelPart,
     QuantizationPart,
@@ -47,12 +48,15 @@ class Recipe(StrictPart):
     samples: SamplesPart = SamplesPart()
     quantization: QuantizationPart | None = QuantizationPart()
     engines: list[EnginePart] = Field(default_factory=list)
+    boards: list[BoardPart] = Field(default_factory=list)
     benchmark: BenchmarkPart | None = BenchmarkPart()
     verify: VerifyPart | None = VerifyPart()
     contract: Contract = Contract()
 
     @model_validator(mode="after")
     def _samples_for_every_part(self) -> Recipe:
+        if self.boards and self.verify is None:
+            raise ValueError("boards compare with FP32, which verify: null leaves out")
         if self.samples.calibration is None and self.quantization is not None:
             raise ValueError("samples.calibration is missing, which quantization needs")
         judged = [key for key in ("benchmark", "verify") if getattr(self, key) is not None]
@@ -77,6 +81,7 @@ class Recipe(StrictPart):
     def roles(self) -> list[str]:
         """Model files that the run makes, FP16 only where something asks for it."""
         asked = [engine.source for engine in self.engines] + self.timed_roles
+        asked += [board.source for board in self.boards]
         return [FP32, *([FP16] if FP16 in asked else []), *self.int8_roles]
 
     @property
@@ -139,6 +144,8 @@ class _Names:
             self._known(("engines", index, "runtime"), engine.runtime, runtime_names(), "runtime")
             if engine.target is not None:
                 targets.load().get(engine.target)
+        for index, board in enumerate(recipe.boards):
+            self._known(("boards", index, "from"), board.source, roles, "file")
         for index, role in enumerate(recipe.timed_roles):
             self._known(("benchmark", "files", index), role, roles, "file")
         engines = [engine.name for engine in recipe.engines]
@@ -157,6 +164,10 @@ def _with_absolute_paths(recipe: Recipe, folder: Path, source: str) -> Recipe:
     def located(value: str | None) -> str | None:
         return None if value is None else str(folder / expand(value, source))
 
+    boards = [
+        part.model_copy(update={"board": _sample_source(part.board, folder, source)})
+        for part in recipe.boards
+    ]
     model = recipe.model.model_copy(
         update={
             "checkpoint": located(recipe.model.checkpoint),
@@ -169,7 +180,7 @@ def _with_absolute_paths(recipe: Recipe, folder: Path, source: str) -> Recipe:
         role: _sample_source(value, folder, source) for role, value in sources.items() if value
     }
     samples = recipe.samples.model_copy(update=located_sources)
-    return recipe.model_copy(update={"model": model, "samples": samples})
+    return recipe.model_copy(update={"model": model, "samples": samples, "boards": boards})
 
 
 def _sample_source(value: str, folder: Path, source: str) -> str:

@@ -5,7 +5,9 @@ What an attribute says here is what an editor shows for its key (``deploy.recipe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -101,6 +103,27 @@ class EnginePart(StrictPart):
     @property
     def name(self) -> str:
         return f"{self.source} {self.runtime}"
+
+
+class BoardPart(StrictPart):
+    """One file that runs on a board: the last stage of the waterfall.
+
+    Attributes:
+        board: ``ssh://user@host[:port]``, or an inventory file with one board.
+        source: role of the file that is built and run there.
+        runtime: ``tensorrt`` or ``onnxruntime``; None for TensorRT where the board has it.
+        required: without the board the verdict is "no evidence"; else its absence is only noted.
+    """
+
+    board: str
+    source: str = Field(alias="from")
+    runtime: Literal["tensorrt", "onnxruntime"] | None = None
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        host = urlsplit(self.board).hostname or Path(self.board).stem
+        return f"{self.source} on {host}"
 
 
 class BenchmarkPart(StrictPart):

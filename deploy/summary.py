@@ -11,6 +11,7 @@ from deploy.contract.contracts import verdict_on
 from deploy.contract.reading import evidence_of_report
 from deploy.recipe_parts import EnginePart
 from deploy.verdict import Check, Verdict, judge
+from deploy.waterfall import waterfall_of
 from deploy.workplace import Workplace
 from exporters.files import sha256_bytes
 from exporters.modelfile import canonical_json
@@ -30,7 +31,13 @@ class Results:
     engines: list[JSON]
     benchmark: JSON | None
     verify: list[JSON]
+    boards: list[JSON]
     scenes: list[JSON]
+
+    @property
+    def comparisons(self) -> list[JSON]:
+        """Those that were made, here and on boards."""
+        return [*self.verify, *(board for board in self.boards if not board.get("missing"))]
 
 
 def report_of(place: Workplace, results: Results) -> JSON:
@@ -59,7 +66,8 @@ def report_of(place: Workplace, results: Results) -> JSON:
         "quantization": [made["report"] for made in results.quantize],
         "engines": [_engine(engine) for engine in results.engines],
         "latency": None if results.benchmark is None else _latency(results.benchmark),
-        "agreement": [result["report"] for result in results.verify],
+        "agreement": [result["report"] for result in results.comparisons],
+        "waterfall": waterfall_of(results.export["report"], results.verify, results.boards),
         "occupancy": results.scenes,
     }
     report["verdict"] = _verdict(place, results, report).to_json()
@@ -180,13 +188,18 @@ def _verdict(place: Workplace, results: Results, report: JSON) -> Verdict:
     """What always has to hold, then the contract's terms."""
     checks = [
         Check(**{**check, "name": f"{result['name']}: {check['name']}"})
-        for result in results.verify
+        for result in results.comparisons
         for check in result["comparison"]["verdict"]["checks"]
     ]
     checks += [
         _engine_check(part, engine)
         for part, engine in zip(place.recipe.engines, results.engines, strict=True)
         if part.required
+    ]
+    checks += [
+        judge(part.name, None, ">=", 1, unit="compared", note=board["missing"])
+        for part, board in zip(place.recipe.boards, results.boards, strict=True)
+        if part.required and board.get("missing")
     ]
     checks += [
         _budget_check(made["file"]["role"], row)

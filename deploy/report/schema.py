@@ -230,6 +230,14 @@ class Agreement(_Part):
     layers: list[Layer] | None = None
 
 
+class WaterfallStage(_Part):
+    """One stage's comparison, or why there is none."""
+
+    stage: str
+    summary: Metrics = Field(default_factory=dict)
+    missing: str = ""
+
+
 class CameraImage(_Part):
     camera: str
     data_uri: DataUri
@@ -286,6 +294,7 @@ class Report(_Part):
     engines: list[EngineEntry] | None = None
     latency: Latency | None = None
     agreement: list[Agreement] | None = None
+    waterfall: list[WaterfallStage] | None = None
     occupancy: list[Scene] | None = None
 
 
