@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.samples.base import labels_of
 from calibration.samples.viewpoints import RAY_ORIGINS
@@ -157,7 +158,7 @@ class OutputRays(SummedMetric):
         """The mean over the thresholds of every class that some ray met."""
         rows = [np.stack(part) for part in (reference, candidate)]
         first_met, second_met = (np.isfinite(self.table(part)).any(axis=-2) for part in rows)
-        met = first_met | second_met
+        met: NDArray[np.bool_] = np.logical_or(first_met, second_met)
         found = {}
         for index, name in enumerate(self._names):
             seen = np.flatnonzero(met[:, index])

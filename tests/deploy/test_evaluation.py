@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from onnx import parser
 from calibration.samples import InMemorySamples
 from calibration.samples.world.solids import Label
 from calibration.sensitivity.noise import Workers
+from deploy.cli import run
 from deploy.metrics.occupancy import OccupancyMIoU
 from deploy.metrics.rays.casting import VoxelGrid
 from deploy.metrics.rays.iou import RayIoU
@@ -163,6 +165,24 @@ def test_processes_find_what_one_process_finds(
     )
     assert together.to_json() == verify(*files, streets(), metric=NAMES, threads=1).to_json()
     assert seen == [("samples", index, 4) for index in (1, 2, 3, 4)]
+
+
+def test_the_command_line_takes_jobs_and_names(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for index, sample in enumerate(streets(3)):
+        np.savez(folder / f"{index}.npz", **sample)
+    arguments = ["verify", *map(str, files), "--samples", str(folder), "--metric", "rayiou"]
+    found = []
+    for more in (["--jobs", "2"], ["--threads", "1"]):
+        assert run([*arguments, *more, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert [m["name"] for m in found[0]["paired"]][:2] == ["rayiou", "rayiou@1"]
+    assert run([*arguments, "--jobs", "2", "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert "--jobs is for this machine" in capsys.readouterr().err
 
 
 def test_a_bad_sample_is_named_wherever_it_is_met(files: tuple[Path, Path]) -> None:
