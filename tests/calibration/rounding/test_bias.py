@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from calibration import QuantizeOptions, observe, quantize
-from calibration.rounding.bias import Shift, surely_gains
+from calibration.rounding.bench import Shift
+from calibration.rounding.bias import surely_gains
 from calibration.samples.base import InMemorySamples
 from exporters.errors import UserError
 from tests.calibration import nets
