@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -194,13 +194,24 @@ def command(
     if loadgen:
         _refuse("LoadGen measures latencies alone", {"--energy": energy})
         return bench_with_loadgen(out, cases, loadgen, runs or 64, 0.0 if runs else seconds, notes)
+    return _bench_here(out, cases, plan, notes, options.energy)
+
+
+def _bench_here(
+    out: Output,
+    cases: Sequence[Case],
+    plan: Plan,
+    notes: Sequence[str],
+    energy: EnergyPlan | None,
+) -> int:
+    """Latencies on this machine, then energy where it was asked for; the exit code."""
     from runtimes import bench
 
     joules = None
     with out.progress("Bench") as progress:
         result = bench(cases, plan, progress)
-        if options.energy is not None:
-            joules = measure_energy(cases, options.energy, progress)
+        if energy is not None:
+            joules = measure_energy(cases, energy, progress)
     _show(out, result, notes)
     if joules is not None:
         show_energy(out, cases, joules)
@@ -295,7 +306,7 @@ def _names(files: list[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in files]
 
 
-def _show(out: Output, result: BenchResult, notes: list[str]) -> None:
+def _show(out: Output, result: BenchResult, notes: Sequence[str]) -> None:
     machine = result.environment
     out.say(
         f"{machine['cpu']}, {result.threads} threads of {machine['cores']} cores, "
