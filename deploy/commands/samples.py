@@ -18,7 +18,7 @@ Source = Annotated[
     str,
     typer.Argument(
         help="Image folder, .npz or .npy folder, nuScenes or KITTI root, sample folders, "
-        "'synthetic' or synthetic:COUNT[:SEED]."
+        "'synthetic', synthetic:COUNT[:SEED] or synthetic:DRIVESxFRAMES[:SEED]."
     ),
 ]
 Model = Annotated[Path | None, typer.Option(help="ONNX file that will take the samples.")]
@@ -56,6 +56,18 @@ Std = Annotated[str | None, typer.Option(help="One number, or one a channel of t
 Describe = Annotated[
     Path | None, typer.Option(help="YAML or JSON file that says what every input wants.")
 ]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="nuscenes|kitti",
+        help="Write generated drives as a data set of that format, not as inputs of a model.",
+    ),
+]
+ImageWidth = Annotated[
+    int | None, typer.Option(min=32, help="With --format nuscenes: pixels; 1600 without it.")
+]
+CameraCount = Annotated[int, typer.Option("--cameras", help="With --format nuscenes: 6 or 4.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a sample set.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -96,6 +108,9 @@ def command(
     std: Std = None,
     describe: Describe = None,
     folders: Folders = FolderMeaning.ignored,
+    form: Form = None,
+    image_width: ImageWidth = None,
+    cameras: CameraCount = 6,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,6 +125,8 @@ def command(
         --scale 1/255 -o sets/ --split calibration=0.5,held-out=rest
 
         edgeport samples synthetic --count 16 --model m0.onnx -o calibration/
+
+        edgeport samples synthetic:2x20:7 --format nuscenes --image-width 704 -o world/
 
     No two samples of a split have equal inputs, no scene is in two of its sets, and the same seed
     gives the same bytes. What the model's file does not say about its inputs has to be said here:
@@ -126,6 +143,9 @@ def command(
 
     out = Output(json=as_json)
     start = time.perf_counter()
+    if form is not None:
+        _write_world(out, source, output, form, image_width, cameras)
+        return
     said = {
         "name": input_name,
         "layout": layout,
@@ -154,6 +174,33 @@ def command(
     seconds = time.perf_counter() - start
     _say(out, made, spec.variant, output, seconds)
     out.result(_result(made, spec.variant, output, seconds))
+
+
+def _write_world(
+    out: Output, source: str, output: Path, form: str, image_width: int | None, cameras: int
+) -> None:
+    from calibration.samples.worlds import write_world
+
+    start = time.perf_counter()
+    with out.progress("World") as progress:
+        written = write_world(
+            source, output, form, image_width=image_width, cameras=cameras, progress=progress
+        )
+    seconds = time.perf_counter() - start
+    out.say(
+        f"wrote {written.drives} drives with {written.frames} key frames in the format of {form} "
+        f"to {output} in {seconds:.1f} s"
+    )
+    out.result(
+        {
+            "directory": output,
+            "source": source,
+            "format": form,
+            "drives": written.drives,
+            "frames": written.frames,
+            "seconds": seconds,
+        }
+    )
 
 
 def _say(out: Output, made: MadeSets, variant: str, output: Path, seconds: float) -> None:

@@ -20,9 +20,10 @@ from calibration.samples.nuscenes_writing import CATEGORIES, VERSION, write_nusc
 from calibration.samples.occ3d import read_occupancy
 from calibration.samples.synthetic import scaled
 from calibration.samples.world.solids import Label
+from calibration.samples.worlds import write_world
 from calibration.samples.writing_tables import TABLES, quaternion
 from exporters.errors import UserError
-from exporters.flashocc.default_rig import nuscenes_like_rig
+from exporters.flashocc.default_rig import four_camera_rig, nuscenes_like_rig
 from exporters.flashocc.rig import Rig
 from tests.calibration.sample_models import camera_spec
 
@@ -163,3 +164,19 @@ def test_quaternions_against_scipy(q: tuple[float, float, float, float]) -> None
     assert ours[0] >= 0
     again = pose({"rotation": ours, "translation": [0, 0, 0]})[:3, :3]
     np.testing.assert_allclose(again, matrix, atol=1e-12)
+
+
+def test_a_world_by_its_name(tmp_path: Path) -> None:
+    written = write_world("synthetic:1x2:3", tmp_path / "a", "nuscenes", image_width=64, cameras=4)
+    assert (written.drives, written.frames) == (1, 2)
+    found = NuScenesRoot.find(written.root)
+    assert found is not None
+    assert set(found.camera_frame(found.tokens[0]).images) == set(four_camera_rig().names)
+    for source, form, words in (
+        ("synthetic:3", "nuscenes", "single frames"),
+        ("synthetic:1x2", "nuscene", "unknown format"),
+        ("synthetic:1x2", "kitti", "one camera"),
+    ):
+        with pytest.raises(UserError, match=words):
+            write_world(source, tmp_path / "b", form, image_width=64)
+    assert not (tmp_path / "b").exists()
