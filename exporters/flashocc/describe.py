@@ -63,8 +63,14 @@ def describe(
         classes=config.classes,
         geometry=geometry,
         tools=tool_versions("torch", "onnxscript", "onnx", "onnx-ir"),
-        keep_float=KEEP_FLOAT,
+        keep_float=_keep_float(options),
     )
+
+
+def _keep_float(options: ExportOptions) -> dict[str, str]:
+    """``KEEP_FLOAT`` without the parts that this model does not have."""
+    resizes = options.takes_pictures
+    return {k: why for k, why in KEEP_FLOAT.items() if resizes or not k.endswith("/resize")}
 
 
 def _images(config: Config, rig: Rig, options: ExportOptions) -> InputSpec:

@@ -257,11 +257,10 @@ def test_labels_may_differ_only_at_ties() -> None:
     expected = np.array([[[[1.0, 1.0 + 1e-5, 0.0], [0.0, 5.0, 1.0]]]], np.float32)
     logits = expected.copy()
     logits[0, 0, 0, 0] += 2e-5
-    outputs = {"logits": "logits"}
-    tie = agreement._compare_one(expected, {"logits": logits}, outputs)
+    tie = agreement.compare_logits(expected, logits, logits.argmax(-1))
     assert (tie.ties, tie.exceptions, tie.holds) == (1, 0, True)
     logits[0, 0, 1] = [9.0, 5.0, 1.0]
-    wrong = agreement._compare_one(expected, {"logits": logits}, outputs)
+    wrong = agreement.compare_logits(expected, logits, logits.argmax(-1))
     assert (wrong.ties, wrong.exceptions, wrong.holds) == (1, 1, False)
     assert "1 of them not by a tie" in str(wrong)
 
