@@ -68,7 +68,11 @@ class Family(Protocol):
         ...
 
 
-_FAMILIES = {"flashocc": "exporters.flashocc", "panoptic_flashocc": "exporters.panoptic_flashocc"}
+_FAMILIES = {
+    "flashocc": "exporters.flashocc",
+    "panoptic_flashocc": "exporters.panoptic_flashocc",
+    "stereo_flashocc": "exporters.stereo_flashocc",
+}
 
 
 def family(name: str) -> Family:
