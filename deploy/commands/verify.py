@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,19 +15,29 @@ from deploy.console import Output
 from deploy.metrics.pooled import PairedMetric
 from exporters.errors import UserError
 
+if TYPE_CHECKING:
+    from deploy.language.verifying import TextVerdict
+
 _SHOWN_LAYERS = 12
 
 
 def command(
     reference: Annotated[Path, typer.Argument(help="Model file or engine taken as right.")],
-    samples: Annotated[
-        str,
-        typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
-    ],
     candidate: Annotated[
         Path | None,
         typer.Argument(help="Model file or engine to judge; with --board the reference's own."),
     ] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Language models: UTF-8 text, also .gz, to be predicted.")
+    ] = None,
+    window: Annotated[
+        int, typer.Option(help="With --text: tokens of a window, without overlap.")
+    ] = 512,
+    max_tokens: Annotated[int | None, typer.Option(help="With --text: of its beginning.")] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -99,18 +109,44 @@ def command(
     An INT8 file knows the samples that it was calibrated on, and is not judged by those: exit code
     2 unless --i-know overlap.
 
+    Language models are compared on a text: perplexity, KL divergence of the next token's
+    distribution, share of equal likeliest tokens, each with its interval over windows:
+
+        edgeport verify float.onnx m.onnx --text prose.txt --require "perplexity_ratio<=1.015"
+
     Known limits: --layers needs two ONNX files whose tensors have the same names, as edgeport
     quantize leaves them. An engine is run only where its device is.
     """
     from calibration.samples.mapping import backend_for
     from calibration.sensitivity.noise import Workers
     from deploy.contract.contracts import contract_of
+    from deploy.language.verifying import verify_on_text
     from deploy.verification import verify
 
     out = Output(json=as_json)
     if candidate is None and board is None:
         raise UserError(
             "there is nothing to judge", fix="Name a second file, or a board with --board"
+        )
+    if text is not None:
+        _refuse_both(samples, metric)
+        with out.progress("Verify") as progress:
+            judged = verify_on_text(
+                reference,
+                candidate or reference,
+                text,
+                require=require or (),
+                window=window,
+                max_tokens=max_tokens,
+                threads=threads,
+                progress=progress,
+            )
+        _show_text(out, judged)
+        out.result(judged.to_json())
+        raise typer.Exit(judged.verdict.exit_code)
+    if samples is None:
+        raise UserError(
+            "there are no samples to compare on", fix="Name them with --samples, or give --text"
         )
     access = Access(python=board_python, cache=board_cache)
     with out.progress("Verify") as progress:
@@ -131,6 +167,31 @@ def command(
     _show(out, comparison)
     out.result(comparison.to_json())
     raise typer.Exit(comparison.verdict.exit_code)
+
+
+def _refuse_both(samples: str | None, metric: str | None) -> None:
+    if samples is not None:
+        raise UserError("give --samples or --text, not both", fix="Leave one of them out")
+    if metric not in (None, "perplexity"):
+        raise UserError(f"--text goes with --metric perplexity, not {metric}", fix="Leave it out")
+
+
+def _show_text(out: Output, judged: TextVerdict) -> None:
+    found = judged.comparison
+    rows = [
+        [name, found.value(name), *((None, None) if i is None else (i.low, i.high))]
+        for name, i in found.measures.items()
+    ]
+    out.table(
+        f"{judged.candidate} against {judged.reference}: {found.tokens} tokens of {judged.text}",
+        ["measure", "value", "from", "to (95 %)"],
+        [["reference perplexity", found.reference_perplexity, None, None], *rows],
+    )
+    for note in judged.notes:
+        out.say(f"note: {note}")
+    for check in judged.verdict.checks:
+        out.say(str(check))
+    out.say(f"verdict: {judged.verdict.status}")
 
 
 def _show(out: Output, comparison: Comparison) -> None:

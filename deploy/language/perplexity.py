@@ -7,8 +7,8 @@ predicted from those before it in the window:
     KL          mean over positions of sum p ln(p / q), p the reference's distribution
     top-1       share of positions where both find the same token likeliest
 
-Both models see the same windows, so the difference of their mean losses has a much smaller standard
-error than either loss; the interval of the perplexity's ratio comes from it, window by window.
+Both models see the same windows, so the ratio of their perplexities has a much narrower interval
+than either of them; windows are the samples (`deploy.metrics.paired`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.language.stepping import Floats, LanguageModel
+from deploy.metrics.paired import PairedInterval, pooled_interval
 from exporters.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 
 WINDOW = 512
 _STEP = 128  # tokens at once; logits of a window would take gigabytes with a large vocabulary
-_Z95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,15 @@ class TextComparison:
         return self.perplexity / self.reference_perplexity
 
     @property
-    def ratio_interval(self) -> tuple[float, float] | None:
-        """95 %, from the spread over windows; None for fewer than two."""
-        if len(self.windows) < 2:
-            return None
-        weights = np.array([window.positions for window in self.windows], float)
-        means = np.array([(w.loss - w.reference_loss) / w.positions for w in self.windows])
-        mean = float((weights * means).sum() / weights.sum())
-        spread = (weights * (means - mean)) ** 2
-        error = math.sqrt(spread.sum() * len(means) / (len(means) - 1)) / weights.sum()
-        return math.exp(mean - _Z95 * error), math.exp(mean + _Z95 * error)
+    def measures(self) -> dict[str, PairedInterval | None]:
+        """Each measure with its 95 % interval over windows; None for fewer than two windows."""
+        rows = np.array(
+            [[w.positions, w.loss, w.reference_loss, w.divergence, w.same] for w in self.windows]
+        )
+        return {
+            name: pooled_interval(rows, statistic) if len(rows) > 1 else None
+            for name, statistic in _MEASURES.items()
+        }
 
     @property
     def divergence(self) -> float:
@@ -93,17 +92,34 @@ class TextComparison:
     def top1_agreement(self) -> float:
         return sum(window.same for window in self.windows) / self.tokens
 
-    def to_json(self) -> dict[str, Any]:
+    def value(self, name: str) -> float:
+        """A measure by its name, see ``MEASURES``."""
         return {
-            "tokens": self.tokens,
-            "windows": len(self.windows),
             "perplexity": self.perplexity,
-            "reference_perplexity": self.reference_perplexity,
-            "ratio": self.ratio,
-            "ratio_interval_95": self.ratio_interval,
+            "perplexity_ratio": self.ratio,
             "kl_nats": self.divergence,
             "top1_agreement": self.top1_agreement,
+        }[name]
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"tokens": self.tokens, "windows": len(self.windows)}
+        measures = {
+            name: {
+                "value": self.value(name),
+                "interval_95": None if interval is None else [interval.low, interval.high],
+            }
+            for name, interval in self.measures.items()
         }
+        return {**found, "reference_perplexity": self.reference_perplexity, **measures}
+
+
+_MEASURES: dict[str, Callable[[Floats], Floats]] = {
+    "perplexity": lambda sums: np.exp(sums[..., 1] / sums[..., 0]),
+    "perplexity_ratio": lambda sums: np.exp((sums[..., 1] - sums[..., 2]) / sums[..., 0]),
+    "kl_nats": lambda sums: sums[..., 3] / sums[..., 0],
+    "top1_agreement": lambda sums: sums[..., 4] / sums[..., 0],
+}
+MEASURES = tuple(_MEASURES)
 
 
 def compare_on_text(

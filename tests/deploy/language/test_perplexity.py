@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deploy.cli import run
 from deploy.language.perplexity import TextComparison, Window, compare_on_text, read_text
 from deploy.language.stepping import LanguageModel
 from exporters.errors import UserError
@@ -49,20 +51,45 @@ def test_a_model_is_equal_to_itself(models: Models) -> None:
     assert found.ratio == pytest.approx(1.0)
     assert found.divergence == pytest.approx(0.0, abs=1e-9)
     assert found.top1_agreement == 1.0
-    assert found.ratio_interval == pytest.approx((1.0, 1.0))
+    interval = found.measures["perplexity_ratio"]
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((1.0, 1.0))
 
 
-def test_the_interval_covers_the_true_ratio_in_most_draws() -> None:
-    random = np.random.default_rng(1)
-    truth, inside = 0.05, 0
-    for _ in range(300):
-        noise = random.normal(0, 4.0, 40)
-        windows = [Window(100, 300 + truth * 100 + x, 300.0, 0.0, 0) for x in noise]
-        interval = TextComparison(tuple(windows)).ratio_interval
-        assert interval is not None
-        inside += interval[0] <= math.exp(truth) <= interval[1]
-    assert inside / 300 == pytest.approx(0.95, abs=0.04)  # three standard errors
-    assert TextComparison((Window(100, 300.0, 300.0, 0.0, 0),)).ratio_interval is None
+def test_one_window_has_no_interval() -> None:
+    one = TextComparison((Window(100, 310.0, 300.0, 5.0, 90),))
+    assert set(one.measures.values()) == {None}
+    assert one.to_json()["perplexity_ratio"] == {
+        "value": pytest.approx(math.exp(0.1)),
+        "interval_95": None,
+    }
+
+
+def test_the_command_judges_terms_by_their_intervals(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text(sample_text())
+    base = ["verify", str(files["float"]), str(files["integer"]), "--text", str(text)]
+    base += ["--window", "64", "--threads", "1", "--json"]
+    assert run([*base, "--require", "perplexity_ratio<=1.5", "--require", "kl_nats<=1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"]["status"] == "pass"
+    assert found["tokens"] == 63 * found["windows"]
+    assert run([*base, "--require", "top1_agreement>=1.0"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"]["checks"][0]["ok"] is False
+    for options, words in (
+        (["--require", "miou>=1"], "unknown measure of a text 'miou'"),
+        (["--require", "perplexity>=0.9*fp32"], "write perplexity_ratio<=1.015"),
+        (["--metric", "miou"], "--text goes with --metric perplexity"),
+        (["--samples", "x"], "give --samples or --text, not both"),
+        (["--max-tokens", "10"], "fewer than one window of 64"),
+    ):
+        assert run([*base, *options]) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert run(["verify", str(files["float"]), str(files["integer"])]) == 2
+    assert "no samples to compare on" in capsys.readouterr().err
 
 
 def test_texts_that_cannot_be_judged_are_refused(models: Models, tmp_path: Path) -> None:
