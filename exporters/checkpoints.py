@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WRAPPERS = ("module.", "model.", "_orig_mod.", "ema_model.")
 """What DataParallel, Lightning, ``torch.compile`` and EMA wrappers put before every key."""
 
-_NESTED = ("state_dict", "model", "model_state_dict", "net")
+_NESTED = ("state_dict", "model_state", "model", "model_state_dict", "net")
 _OPTIONAL_SUFFIX = ".num_batches_tracked"  # counts training steps; inference never reads it
 _NAMES_SHOWN = 5
 

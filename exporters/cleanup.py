@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 _IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}  # the lowest that holds each opset
 
+_LARGE_FILL = 1 << 16
+"""Elements; smaller tensors of one value are not worth a node."""
+
 _NEW_IN_18 = {"Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}}
 """Attributes that opset 18 added, and the value that means the behaviour of opset 17."""
 
@@ -44,6 +47,38 @@ def tidy(model: ir.Model, opset: int) -> None:
     common.RemoveUnusedNodesPass()(model)  # axes that became attributes
     common.RemoveUnusedOpsetsPass()(model)
     model.ir_version = _IR_VERSIONS[opset]
+
+
+def fill_at_run_time(model: ir.Model) -> None:
+    """Large tensors of one value, which tracing evaluates, are made anew by ``ConstantOfShape``.
+
+    A grid of zeros to scatter into would otherwise be stored in the file, 50 MB and more.
+    """
+    import onnx_ir as ir
+
+    for value in list(model.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.size < _LARGE_FILL or _looks_like_parameter(value.name or ""):
+            continue
+        array = tensor.numpy()
+        if not np.all(array == array.flat[0]):
+            continue
+        reader = next(iter(value.uses())).node
+        fill = ir.tensor(array.reshape(-1)[:1].copy())
+        size = ir.tensor(np.array(array.shape, np.int64), name=f"{value.name}_size")
+        sizes = ir.Value(
+            name=size.name,
+            const_value=size,
+            type=ir.TensorType(ir.DataType.INT64),
+            shape=ir.Shape([array.ndim]),
+        )
+        node = ir.node("ConstantOfShape", [sizes], {"value": fill}, name=f"{value.name}_fill")
+        node.metadata_props.update(reader.metadata_props)
+        node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+        value.replace_all_uses_with(node.outputs[0])
+        del model.graph.initializers[str(value.name)]
+        model.graph.initializers[str(sizes.name)] = sizes
+        model.graph.insert_before(model.graph[0], node)
 
 
 def name_by_module(model: ir.Model) -> None:
@@ -154,6 +189,10 @@ def _lower(node: ir.Node, opset: int) -> None:
             del node.attributes[name]
     if node.op_type in _REDUCTIONS:
         _axes_to_attribute(node)
+    if node.op_type == "ScatterElements":
+        reduction = node.attributes.get("reduction")
+        if reduction is not None and _plain(reduction) in (b"max", b"min"):
+            raise ValueError(f"{node.name}: reduction max does not exist in opset {opset}")
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     if len(node.inputs) > schema.max_input or any(
         a not in schema.attributes for a in node.attributes

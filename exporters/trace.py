@@ -36,6 +36,8 @@ def trace(
     outputs: Sequence[str],
     *,
     opset: int = OPSET,
+    translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+    functions: Sequence[onnx.FunctionProto] = (),
 ) -> onnx.ModelProto:
     """The ONNX graph of ``module`` for inputs of exactly these shapes and dtypes.
 
@@ -43,17 +45,21 @@ def trace(
         module: in eval mode; its forward takes the values of ``inputs`` in order.
         inputs: graph input names and example values.
         outputs: graph output names.
+        translations: torch operators of our own, and what writes their node into the graph.
+        functions: the bodies of those nodes, which travel in the file.
 
     Raises:
         UserError: ``module`` uses something that has no ONNX form.
     """
     import onnx_ir as ir
 
-    model = _translate(module, inputs, outputs)
+    model = _translate(module, inputs, outputs, translations or {})
     cleanup.tidy(model, opset)
+    cleanup.fill_at_run_time(model)
     cleanup.name_by_module(model)
     cleanup.strip(model)
     proto = ir.to_proto(model)
+    proto.functions.extend(functions)
     require_known_operators(proto)
     return proto
 
@@ -112,7 +118,12 @@ def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from walk(function.node)
 
 
-def _translate(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> ir.Model:
+def _translate(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    translations: Mapping[Callable[..., Any], Callable[..., Any]],
+) -> ir.Model:
     import torch
 
     with _quiet(), torch.no_grad():
@@ -125,7 +136,7 @@ def _translate(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequenc
                 output_names=list(outputs),
                 opset_version=_TRACED_OPSET,
                 external_data=False,
-                custom_translation_table=_own_translations(),
+                custom_translation_table={**_own_translations(), **translations},
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:

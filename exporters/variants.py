@@ -69,9 +69,11 @@ class Family(Protocol):
 
 
 _FAMILIES = {
+    "illm": "exporters.illm",
     "flashocc": "exporters.flashocc",
     "panoptic_flashocc": "exporters.panoptic_flashocc",
     "stereo_flashocc": "exporters.stereo_flashocc",
+    "pillarhist": "exporters.pillarhist",
 }
 
 

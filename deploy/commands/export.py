@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,10 @@ from exporters.variants import ExportResult, export
 Variant = Annotated[str, typer.Argument(help="A name that `edgeport models` lists.")]
 OutputFile = Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help=".pth, .pt or .safetensors; without it --weights.")
+    Path | None,
+    typer.Option(
+        help=".pth, .pt or .safetensors; language models: DIR or .gguf. Without it --weights."
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -72,6 +76,50 @@ ScoreThreshold = Annotated[
 ThingVoxels = Annotated[
     int | None, typer.Option(help="Voxels that can get an instance in one frame; 65536.")
 ]
+Points = Annotated[int | None, typer.Option(help="Rows of the input of points.")]
+Surplus = Annotated[
+    str | None,
+    typer.Option(metavar="refuse|thin", help="More points than rows: refused, or thinned evenly."),
+]
+Bins = Annotated[int | None, typer.Option(help="Height bins of PillarHist; 64.")]
+CountMode = Annotated[
+    str | None, typer.Option(metavar="clip8|log1p|raw", help="Counts as PillarHist sees them.")
+]
+XyMode = Annotated[
+    str | None, typer.Option(metavar="unit|metre", help="Places as PillarHist sees them.")
+]
+Proj = Annotated[
+    str | None, typer.Option(metavar="linear_bn_relu|linear", help="The layer of PillarHist.")
+]
+MaxPoints = Annotated[int | None, typer.Option(help="Of one pillar of PointPillars; 32.")]
+MaxPillars = Annotated[int | None, typer.Option(help="Of PointPillars; 40000.")]
+Nms = Annotated[
+    str | None,
+    typer.Option(
+        metavar="rotated|peak|none",
+        help="How boxes that overlap go: by rotated IoU, as local maxima of heat maps, or not.",
+    ),
+]
+Candidates = Annotated[int | None, typer.Option(help="Boxes that suppression looks at; 500.")]
+Boxes = Annotated[int | None, typer.Option(help="Rows of the output of boxes.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="integer|float", help="Language models: integers, or the reference."),
+]
+Bits = Annotated[
+    str | None,
+    typer.Option(metavar="W8A8", help="Bits of weights and activations: W8A8, W6A6, W4A8, W4A4."),
+]
+Smoothing = Annotated[
+    str | None, typer.Option(metavar="analytic|none", help="Of channels, before they are rounded.")
+]
+Text = Annotated[
+    Path | None, typer.Option(help="UTF-8 text that smoothing looks at; a built-in English one.")
+]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, help="Positions of a language model; at most 8192 if not given."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -95,6 +143,22 @@ def command(
     max_centres: MaxCentres = None,
     score_threshold: ScoreThreshold = None,
     thing_voxels: ThingVoxels = None,
+    points: Points = None,
+    surplus: Surplus = None,
+    bins: Bins = None,
+    count_mode: CountMode = None,
+    xy_mode: XyMode = None,
+    proj: Proj = None,
+    max_points: MaxPoints = None,
+    max_pillars: MaxPillars = None,
+    nms: Nms = None,
+    candidates: Candidates = None,
+    boxes: Boxes = None,
+    precision: Precision = None,
+    bits: Bits = None,
+    smoothing: Smoothing = None,
+    text: Text = None,
+    context: Context = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +176,11 @@ def command(
 
         edgeport export panoptic-flashocc-8f-pano --checkpoint w.pth --rig rig.json -o 8f.onnx
 
-    Before the file is written its graph is compared with PyTorch on generated images. The same
+        edgeport export pillarhist-pointpillars-kitti --bins 32 -o ph.onnx
+
+        edgeport export illm --checkpoint DIR --bits W4A8 -o llm.onnx
+
+    Before the file is written its graph is compared with PyTorch on generated inputs. The same
     command gives the same bytes.
 
     With --input camera the board needs no Pillow: its antialiased resize is in the graph, equal bit
@@ -122,37 +190,27 @@ def command(
     one needs another export, or --rig input. Random weights know nothing; trained ones, that come
     with edgeport for the miniatures, know the generated world alone.
     """
+    arguments = dict(locals())
+    given = _given(arguments)
     out = Output(json=as_json)
-    own = {
-        "weights": weights,
-        "class_map": class_map,
-        "max_centres": max_centres,
-        "score_threshold": score_threshold,
-        "thing_voxels": thing_voxels,
-    }
     with out.progress("Export") as progress:
-        result = export(
-            variant,
-            output,
-            progress=progress,
-            checkpoint=checkpoint,
-            rig=rig,
-            reference_rig=reference_rig,
-            input=image_input,
-            logits=logits,
-            seed=seed,
-            image_size=image_size,
-            cameras=cameras,
-            depth=depth,
-            grid=grid,
-            classes=classes,
-            overwrite=overwrite,
-            **{name: value for name, value in own.items() if value is not None},
-        )
+        result = export(variant, output, progress=progress, **given)
     _say(out, result)
     model = result.model
     file = {"path": str(model.path), "sha256": model.sha256, "size_bytes": model.size_bytes}
     out.result({**file, **result.report})
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed, under the names of the families' options; each family refuses the others'."""
+    options = {**arguments, "input": arguments["image_input"]}
+    if options["input"] == "uint8":
+        options["input"] = None
+    for name in ("variant", "output", "as_json", "image_input"):
+        del options[name]
+    return {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
 
 
 def _say(out: Output, result: ExportResult) -> None:
@@ -161,13 +219,18 @@ def _say(out: Output, result: ExportResult) -> None:
     out.say(f"{report['parameters'] / 1e6:.2f} M parameters, {report['weights']}")
     for note in report["notes"]:
         out.say(f"  {note}")
+    for line in report.get("says", _said_of_occupancy(report)):
+        out.say(line)
+    out.say(f"took {sum(report['seconds'].values()):.1f} s; next: edgeport inspect {model.path}")
+
+
+def _said_of_occupancy(report: Mapping[str, Any]) -> Iterator[str]:
     agreement = report["agreement"]
     ties = f"; {agreement['ties']} ties fall differently" if agreement["ties"] else ""
-    out.say(
+    yield (
         f"agrees with PyTorch: logits within {agreement['max_difference']:.2g} (tolerance "
         f"{agreement['tolerance']:.2g}), labels of {agreement['labels']} voxels equal{ties}"
     )
     if "instances" in agreement:
-        out.say(f"instances of {agreement['instances']} voxels equal those of the numpy form")
-    out.say(f"pooling: {report['pooling']}")
-    out.say(f"took {sum(report['seconds'].values()):.1f} s; next: edgeport inspect {model.path}")
+        yield f"instances of {agreement['instances']} voxels equal those of the numpy form"
+    yield f"pooling: {report['pooling']}"

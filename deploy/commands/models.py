@@ -36,6 +36,10 @@ def _published(variant: Variant) -> str:
     parts = []
     if "miou_percent" in numbers:
         parts.append(f"mIoU {numbers['miou_percent']} %")
+    if "nds_percent" in numbers:
+        parts.append(f"mAP {numbers['map_percent']} %, NDS {numbers['nds_percent']} %")
+    if "car_ap_r11_moderate" in numbers:
+        parts.append(f"Car AP R11 moderate {numbers['car_ap_r11_moderate']}")
     if "fps_rtx3090_fp16" in numbers:
         parts.append(f"{numbers['fps_rtx3090_fp16']} FPS on RTX 3090 FP16")
     return ", ".join(parts)

@@ -22,8 +22,8 @@ Two bodies compute the same integers. ``PillarHistogram`` adds with ``ScatterEle
 ``PillarHistogramSorted`` is for runtimes without such a reduction (TensorRT before 10,
 TensorRT-RTX): a stable radix sort of the cells, four bits a pass. The place of a row in a pass is
 its place in the running sum over the 16 x N table of which row has which digit; totals of a cell
-are differences of running sums at its borders. It uses ``CumSum``, ``Gather`` and ``ScatterElements``
-with indices that never repeat.
+are differences of running sums at its borders. It uses ``CumSum``, ``Gather`` and
+``ScatterElements`` with indices that never repeat.
 """
 
 from __future__ import annotations
@@ -216,9 +216,7 @@ def _cells(body: _Body) -> tuple[str, str]:
     finite = body("Less", sizes, body.number(_LARGEST, "float32"))
     finite = body("ReduceMin", body.cast(finite, "INT32"), axes=[1], keepdims=0)
     ground = body("Max", body.column(sizes, 0), body.column(sizes, 1))
-    outer = body.cast(
-        body("GreaterOrEqual", ground, body.attribute("ego", "float")), "INT32"
-    )
+    outer = body.cast(body("GreaterOrEqual", ground, body.attribute("ego", "float")), "INT32")
     ones = body("Mul", body("Mul", within, finite), outer)
     taken = body.cast(ones, "BOOL")
     index = body("Where", body("Unsqueeze", taken, axis), index, zero)
@@ -295,7 +293,9 @@ def _radix_pass(
     shifted = body("Div", keys, body.number(digits**index, "int32"))
     digit = body("Mod", shifted, body.number(digits, "int32"))
     table = body.number([[value] for value in range(digits)], "int32")
-    which = body.cast(body("Equal", body("Unsqueeze", digit, body.number([0], "int64")), table), "INT32")
+    which = body.cast(
+        body("Equal", body("Unsqueeze", digit, body.number([0], "int64")), table), "INT32"
+    )
     flat = body("Reshape", which, body.number([-1], "int64"))
     running = body("CumSum", flat, body.number(0, "int64"))
     mine = body("Add", body("Mul", digit, body.cast(rows, "INT32")), places)

@@ -1,0 +1,111 @@
+"""Both bodies and the torch operator against NumPy: the same integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from exporters.ops import pillar_histogram as ph
+
+LOW, STEP, SIZE = (-2.0, -3.0, -1.0), (0.5, 0.75, 0.25), (8, 8, 12)
+EGO = 0.5
+
+
+def session(body: onnx.FunctionProto, rows: int, **numbers: Any) -> ort.InferenceSession:
+    helper, kinds = onnx.helper, onnx.TensorProto
+    outputs = {"cells": kinds.INT64, "counts": kinds.INT32, "sums": kinds.INT32}
+    attributes = {"low": LOW, "step": STEP, "size": SIZE, "scale": 255.0, "ego": EGO, **numbers}
+    node = helper.make_node(body.name, ["points"], list(outputs), domain="edgeport", **attributes)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("points", kinds.FLOAT, [rows, 4])],
+        [helper.make_tensor_value_info(name, kind, [rows]) for name, kind in outputs.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("edgeport", 1)]
+    model = helper.make_model(graph, functions=[body], opset_imports=opsets, ir_version=8)
+    onnx.checker.check_model(model)
+    return ort.InferenceSession(model.SerializeToString())
+
+
+def expected(points: NDArray[np.float32]) -> list[NDArray[Any]]:
+    index = np.floor((points[:, :3] - np.float32(LOW)) / np.float32(STEP))
+    taken = np.isfinite(points).all(axis=1) & ((index >= 0) & (index < SIZE)).all(axis=1)
+    taken &= (np.abs(points[:, :2]) >= EGO).any(axis=1)
+    if not taken.any():
+        return [np.zeros(len(points), np.int64)] * 3
+    x, y, z = np.where(taken[:, None], index, 0).astype(np.int64).T
+    cells = (z * SIZE[1] + y) * SIZE[0] + x
+    cells = np.where(taken, cells, cells[taken][0])
+    levels = np.clip(np.rint(np.where(taken, points[:, 3], 0) * 255), 0, 255)
+    counts, sums = (np.bincount(cells, weights, 768) for weights in (taken, levels * taken))
+    return [cells, counts[cells], sums[cells]]
+
+
+def cloud(seed: int, rows: int) -> NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    points = random.uniform((-2.5, -3.5, -1.5, 0), (2.5, 3.5, 2.5, 1), (rows, 4))
+    points[rows // 2 :] = random.choice(points, rows - rows // 2)
+    return points.astype(np.float32)
+
+
+ROWS = 257
+BODIES = ph.functions(8 * 8 * 12)
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=[body.name for body in BODIES])
+def body(request: pytest.FixtureRequest) -> ort.InferenceSession:
+    return session(BODIES[request.param], ROWS)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NaN in the oracle's floor
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), bad=st.integers(0, ROWS))
+def test_integers_are_equal(body: ort.InferenceSession, seed: int, bad: int) -> None:
+    points = cloud(seed, ROWS)
+    values = np.array([np.nan, np.inf, -np.inf, 1e30], np.float32)
+    places = np.random.default_rng(seed).integers(0, ROWS, bad)
+    points[places, places % 4] = values[places % 3]
+    wanted = expected(points)
+    eager = ph.pillar_histogram(torch.from_numpy(points), LOW, STEP, SIZE, 255.0, EGO)
+    for found, other, value in zip(body.run(None, {"points": points}), eager, wanted, strict=True):
+        np.testing.assert_array_equal(found, value)
+        np.testing.assert_array_equal(other, value)
+
+
+def test_two_points_in_one_cell_are_two(body: ort.InferenceSession) -> None:
+    points = np.full((ROWS, 4), -1e4, np.float32)
+    points[[3, 200]] = (1.1, 1.1, 0.1, 0.5)
+    _, counts, sums = body.run(None, {"points": points})
+    assert counts.tolist() == [2] * ROWS  # rows outside repeat the first one inside
+    assert set(sums.tolist()) == {256}  # 127.5 rounds to even
+
+
+def test_real_scans_give_the_same_integers(edgeport_data: Path) -> None:
+    size, rows = (432, 496, 64), 20_480
+    grid = {"low": (0.0, -39.68, -3.0), "step": (0.16, 0.16, 0.0625), "size": size, "ego": 0.0}
+    bodies = ph.functions(432 * 496 * 64)
+    sessions = [session(body, rows, **grid) for body in bodies]
+    for file in sorted((edgeport_data / "kitti/training/velodyne_reduced").glob("*.bin"))[:3]:
+        scan = np.fromfile(file, np.float32).reshape(-1, 4)[:rows]
+        points = np.full((rows, 4), -1e4, np.float32)
+        points[: len(scan)] = scan
+        adding, sorting = (s.run(None, {"points": points}) for s in sessions)
+        for a, b in zip(adding, sorting, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_sorting_body_adds_nothing_and_repeats_no_index() -> None:
+    """TensorRT-RTX refuses a scatter that adds, and TensorRT 8 ignores that it should."""
+    kinds = [node for node in BODIES[1].node if node.op_type.startswith("Scatter")]
+    assert kinds
+    assert not any(a.name == "reduction" for node in kinds for a in node.attribute)
