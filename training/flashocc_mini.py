@@ -113,9 +113,8 @@ class Run:
         network = PanopticFlashOcc(self.config, pooling)
         _calm(network)
         weights = class_weights(visible_counts(scenes), plan.class_power)
-        self.trainee = Trainee(network, self.config, weights).to(
-            place.device, memory_format=torch.channels_last
-        )
+        self.trainee = Trainee(network, self.config, weights).to(place.device)
+        self.trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: nn.Module = self.trainee
         if place.world > 1:
             self.model = DistributedDataParallel(self.trainee, find_unused_parameters=True)
@@ -184,7 +183,7 @@ class Run:
         with torch.autocast(kind, torch.bfloat16, enabled=_has_bfloat16(kind)):
             losses: dict[str, Tensor] = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        total(losses).backward()
+        total(losses).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.trainee.parameters(), _CLIP)
         self.optimizer.step()
         if self.place.rank == 0:
@@ -248,7 +247,7 @@ def finish(run: Run) -> dict[str, Tensor]:
             frames = [as_tensors(run.scenes[i]) for i in range(first, first + 4)]
             images = torch.cat([frame["images"] for frame in frames]).to(run.place.device)
             bev = run.trainee.features(images, len(frames))
-            for part in bev.split(1):
+            for part in bev.chunk(len(frames)):
                 network.get_submodule("aux_centerness_head")(part)
     network.eval()
     return {
@@ -280,7 +279,7 @@ def _has_bfloat16(kind: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="cache, checkpoint and log")
     parser.add_argument("--render-only", action="store_true")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="for rendering")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from calibration.samples import open_samples
 from calibration.samples.base import inputs_of
 from deploy.metrics.judges import OCCUPANCY_METRICS
-from deploy.metrics.task import TaskMetric
+from deploy.metrics.task import SummedMetric
 from exporters import export
 from exporters.files import sha256_file, write_text
 from exporters.flashocc.config import MINI
@@ -73,12 +73,13 @@ def judge(
 
     spec = model.spec
     assert spec is not None  # it was just exported
-    metrics: dict[str, TaskMetric] = {name: OCCUPANCY_METRICS[name](spec) for name in names}
+    made = [OCCUPANCY_METRICS[name](spec) for name in names]
+    metrics = [metric for metric in made if isinstance(metric, SummedMetric)]
     ran = ort.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
     outputs = [item.name for item in spec.outputs]
-    sums: dict[str, dict[str, tuple[TaskMetric, NDArray[np.float64]]]] = {}
+    sums: dict[str, dict[str, tuple[SummedMetric, NDArray[np.float64]]]] = {}
 
-    def add(who: str, key: str, metric: TaskMetric, row: NDArray[np.float64]) -> None:
+    def add(who: str, key: str, metric: SummedMetric, row: NDArray[np.float64]) -> None:
         rows = sums.setdefault(who, {})
         rows[key] = (metric, row + rows[key][1] if key in rows else row)
 
@@ -89,7 +90,7 @@ def judge(
             other = {outputs[0]: labels}
             if len(outputs) > 1:
                 other[outputs[1]] = np.zeros_like(found[outputs[1]])
-            for metric in metrics.values():
+            for metric in metrics:
                 for key, (ours, theirs) in metric.rows(found, other, sample, name).items():
                     if guess == next(iter(guessed)):
                         add("model", key, metric, ours)
@@ -102,7 +103,7 @@ def judge(
 
 
 def _by_class(
-    rows: Mapping[str, tuple[TaskMetric, NDArray[np.float64]]], classes: tuple[str, ...]
+    rows: Mapping[str, tuple[SummedMetric, NDArray[np.float64]]], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     counts = rows["miou"][1].reshape(len(classes), len(classes))
     hits = counts.diagonal()

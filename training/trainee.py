@@ -47,7 +47,7 @@ class Trainee(nn.Module):
         fused = self.features(torch.cat([frame["images"] for frame in batch]), len(batch))
         parts: dict[str, list[Tensor]] = {"occupancy": [], "depth": [], "centres": []}
         centres = getattr(self.network, "aux_centerness_head", None)
-        for frame, bev, depth in zip(batch, fused.split(1), self._depth, strict=True):
+        for frame, bev, depth in zip(batch, fused.chunk(len(batch)), self._depth, strict=True):
             logits = self.network.get_submodule("occ_head")(bev)
             mask = self._counted(frame["mask_camera"])
             truth = frame["semantics"].long()

@@ -71,6 +71,7 @@ CameraCount = Annotated[int, typer.Option("--cameras", help="With --format nusce
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a sample set.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
+_SAID = ("name", "layout", "color", "size", "resize", "scale", "mean", "std")
 _MISMATCH_SHOWN = 0.05
 
 
@@ -146,17 +147,8 @@ def command(
     if form is not None:
         _write_world(out, source, output, form, image_width, cameras)
         return
-    said = {
-        "name": input_name,
-        "layout": layout,
-        "color": color,
-        "size": size,
-        "resize": resize,
-        "scale": scale,
-        "mean": mean,
-        "std": std,
-    }
-    told = {key: value for key, value in said.items() if value is not None}
+    given = (input_name, layout, color, size, resize, scale, mean, std)
+    told = {key: value for key, value in zip(_SAID, given, strict=True) if value is not None}
     spec = spec_for(model, told, describe, source=source)
     with out.progress("Samples") as progress:
         made = make_sets(
