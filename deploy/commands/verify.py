@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -109,8 +109,7 @@ def command(
     An INT8 file knows the samples that it was calibrated on, and is not judged by those: exit code
     2 unless --i-know overlap.
 
-    Language models are compared on a text: perplexity, KL divergence of the next token's
-    distribution, share of equal likeliest tokens, each with its interval over windows:
+    Language models are compared on a text: perplexity, KL divergence, equal likeliest tokens:
 
         edgeport verify float.onnx m.onnx --text prose.txt --require "perplexity_ratio<=1.015"
 
@@ -120,7 +119,6 @@ def command(
     from calibration.samples.mapping import backend_for
     from calibration.sensitivity.noise import Workers
     from deploy.contract.contracts import contract_of
-    from deploy.language.verifying import verify_on_text
     from deploy.verification import verify
 
     out = Output(json=as_json)
@@ -130,20 +128,8 @@ def command(
         )
     if text is not None:
         _refuse_both(samples, metric)
-        with out.progress("Verify") as progress:
-            judged = verify_on_text(
-                reference,
-                candidate or reference,
-                text,
-                require=require or (),
-                window=window,
-                max_tokens=max_tokens,
-                threads=threads,
-                progress=progress,
-            )
-        _show_text(out, judged)
-        out.result(judged.to_json())
-        raise typer.Exit(judged.verdict.exit_code)
+        options = {"window": window, "max_tokens": max_tokens, "threads": threads}
+        _verify_on_text(out, reference, candidate or reference, text, require, **options)
     if samples is None:
         raise UserError(
             "there are no samples to compare on", fix="Name them with --samples, or give --text"
@@ -167,6 +153,25 @@ def command(
     _show(out, comparison)
     out.result(comparison.to_json())
     raise typer.Exit(comparison.verdict.exit_code)
+
+
+def _verify_on_text(
+    out: Output,
+    reference: Path,
+    candidate: Path,
+    text: Path,
+    require: list[str] | None,
+    **options: Any,
+) -> NoReturn:
+    from deploy.language.verifying import verify_on_text
+
+    with out.progress("Verify") as progress:
+        judged = verify_on_text(
+            reference, candidate, text, require=require or (), progress=progress, **options
+        )
+    _show_text(out, judged)
+    out.result(judged.to_json())
+    raise typer.Exit(judged.verdict.exit_code)
 
 
 def _refuse_both(samples: str | None, metric: str | None) -> None:

@@ -63,6 +63,7 @@ def export(
         "precision": str(chosen.bits) if chosen.precision == "integer" else "float32",
         "context": context,
         "notes": source.notes,
+        "says": _says(chosen, context, text),
         "seconds": {"export": time.perf_counter() - started},
     }
     return ExportResult(file, report)
@@ -147,6 +148,14 @@ def _require_matching(tokenizer: Tokenizer, source: Source) -> None:
             f"the tokenizer has {tokenizer.size} tokens, the network {source.config.vocabulary}",
             fix="Use the tokenizer that belongs to this checkpoint",
         )
+
+
+def _says(options: ExportOptions, context: int, text: str) -> tuple[str, ...]:
+    if options.precision == "float":
+        return (f"float32, the reference of comparisons; context {context}",)
+    return (
+        f"integer-only {options.bits}, {options.smoothing} smoothing ({text}); context {context}",
+    )
 
 
 def _parameters(source: Source) -> int:
