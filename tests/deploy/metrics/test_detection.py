@@ -18,6 +18,7 @@ from deploy.metrics.boxes.rotated import rotated_iou
 from deploy.verification import verify
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, WeightsSource, save_model
+from exporters.pillarhist import host
 
 COLUMNS = ["x", "y", "z", "length", "width", "height", "yaw", "score", "class"]
 ROWS = 8
@@ -200,7 +201,6 @@ def test_real_labels_go_to_the_lidar_and_back(edgeport_data: Path) -> None:
 
 def test_two_ways_of_cutting_boxes_agree() -> None:
     """The metric's and that of the PillarHist exporter, which nobody wrote together."""
-    host = pytest.importorskip("exporters.pillarhist.host")
     rng = np.random.default_rng(0)
     boxes = np.c_[rng.uniform(-5, 5, (60, 2)), rng.uniform(0.5, 6, (60, 2)), rng.uniform(-4, 4, 60)]
     expected = [[host.rotated_iou(a, b) for b in boxes] for a in boxes]
