@@ -26,14 +26,19 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def inlined_file(model: ModelFile, directory: Path) -> tuple[onnx.ModelProto, Path]:
+def inlined_file(
+    model: ModelFile, directory: Path, proto: onnx.ModelProto | None = None
+) -> tuple[onnx.ModelProto, Path]:
     """The graph of ``model`` without functions, and a file that holds it.
 
     The file is the model's own where there was nothing to inline, else it is in ``directory``.
+
+    Args:
+        proto: another form of the model's graph, where one was made.
     """
     if not model.proto.functions:
         return model.proto, model.path
-    plain = inlined(model.proto)
+    plain = inlined(proto or model.proto)
     return plain, save(plain, directory / "inlined.onnx")
 
 

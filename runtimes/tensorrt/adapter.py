@@ -44,7 +44,8 @@ from runtimes.tensorrt.installed import (
     require_stack,
     require_tensorrt,
 )
-from runtimes.tensorrt.prepare import prepare
+from runtimes.tensorrt.prepare import adds_when_scattering, exchanged, prepare
+from runtimes.tensorrt.selftest import require_adding, scatters_and_adds
 from runtimes.tensorrt.timing_cache import CacheKey, require_usable, store
 from runtimes.tensorrt.wishes import recorded, request_of, require_possible
 from runtimes.workers import Worker
@@ -93,7 +94,7 @@ class TensorRT:
         installed = self.installed()
         findings: list[Finding] = []
         with tempfile.TemporaryDirectory(prefix="edgeport-") as scratch:
-            proto, path = prepare(model, Path(scratch))
+            proto, path = prepare(model, Path(scratch), adds=adds_when_scattering(stack, installed))
             if wanted is not None:
                 findings += check_table(GraphView(proto), wanted, table)
             if installed is not None:
@@ -127,7 +128,10 @@ class TensorRT:
             require_usable(options.timing_cache, key, strict=options.strict_timing_cache)
         log = BuildLog(progress)
         with tempfile.TemporaryDirectory(prefix="edgeport-") as scratch:
-            proto, path = prepare(model, Path(scratch))
+            adds = adds_when_scattering(None, installed)
+            proto, path = prepare(model, Path(scratch), adds=adds)
+            if scatters_and_adds(proto):
+                self._require_adding(installed, capabilities, options, Path(scratch))
             require_profile(input_infos(proto), options.shapes)
             _require_types(proto, options.target)
             measured = Path(scratch) / "timing.cache"
@@ -148,7 +152,7 @@ class TensorRT:
                     **_measured(engine, answer["build_s"], log, proto),
                     target=options.target,
                     model=passport.model_summary(model),
-                    options=recorded(options),
+                    options=recorded(options) | exchanged(model, adds=adds),
                 )
                 sidecar.write_text(passport.dump(made), encoding="utf-8")
         log.report(100)
@@ -200,6 +204,28 @@ class TensorRT:
         require_tensorrt(target, stack)
         capabilities = capabilities_of(options, device, stack)
         return require_stack(target, stack, device, self.installed()), capabilities
+
+    def _require_adding(
+        self,
+        installed: Installed,
+        capabilities: tuple[str, ...],
+        options: BuildOptions,
+        scratch: Path,
+    ) -> None:
+        """Evidence: written. Whoever builds for TensorRT 10 and later has the GPU to ask."""
+        from runtimes.tensorrt.session import load_session
+
+        plain = BuildOptions(target=options.target, timeout_s=options.timeout_s)
+
+        def build(model: Path, engine: Path) -> None:
+            request = _build_request(model, engine, engine, plain, capabilities, installed)
+            with _worker() as worker:
+                worker.request(request, BuildLog(None), timeout_s=options.timeout_s)
+
+        def load(engine: Path) -> Session:
+            return load_session(engine, installed.module)
+
+        require_adding(scratch, build, load, str(installed))
 
     def _ask_parser(
         self,
