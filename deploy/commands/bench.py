@@ -159,15 +159,13 @@ def command(
             "--end-to-end measures whole frames on this machine",
             {"--board": board, "--loadgen": loadgen, "--energy": energy},
         )
-        whole = [
-            Case(n, p, (), runtime, threads) for n, p in zip(_names(files), files, strict=True)
-        ]
+        whole = [Case(_name(path, files), path, (), runtime, threads) for path in files]
         return show_end_to_end(out, whole, Question(_pictures(samples), describe, post), plan)
     _refuse("only --end-to-end prepares pictures", {"--describe": describe, "--post": post})
     inputs, notes = _inputs(files, samples, seed)
     cases = [
-        Case(name, path, feeds, runtime, threads)
-        for name, path, feeds in zip(_names(files), files, inputs, strict=True)
+        Case(_name(path, files), path, feeds, runtime, threads)
+        for path, feeds in zip(files, inputs, strict=True)
     ]
     options = BoardOptions(
         _energy_plan(energy, until_steady),
@@ -183,11 +181,8 @@ def command(
             workspace_mib=workspace_mib,
         ),
     )
-    if board and loadgen:
-        raise UserError(
-            "--loadgen measures on this machine", fix="Leave --board away, or run edgeport there"
-        )
     if board:
+        _refuse("boards are measured without LoadGen", {"--loadgen": loadgen})
         access = Access(python=board_python, cache=board_cache)
         return bench_boards(out, find_boards(board, access), cases, plan, notes, options)
     _refuse_board_options(options)
@@ -300,10 +295,9 @@ def _read_samples(source: str, model: Path) -> list[dict[str, Array]]:
     return held
 
 
-def _names(files: list[Path]) -> list[str]:
-    """File names where they differ, whole paths where they do not."""
-    names = [path.name for path in files]
-    return names if len(set(names)) == len(names) else [str(path) for path in files]
+def _name(path: Path, files: Sequence[Path]) -> str:
+    """The file's name where it differs from all others, else its whole path."""
+    return path.name if len({file.name for file in files}) == len(files) else str(path)
 
 
 def _show(out: Output, result: BenchResult, notes: Sequence[str]) -> None:
