@@ -17,11 +17,12 @@ import json
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from exporters.files import written_atomically
+from calibration.samples.synthetic import WORLD_VERSION
+from exporters.files import write_text, written_atomically
 from exporters.flashocc.exporter import make_geometry
 from exporters.flashocc.options import ExportOptions
 from exporters.panoptic_flashocc.config import CONFIGS
 from exporters.panoptic_flashocc.model import PanopticFlashOcc
+from exporters.versions import tool_versions
 from training.losses import class_weights
 from training.scenes import Scenes
 from training.trainee import Trainee, total
@@ -243,8 +246,9 @@ def finish(run: Run) -> dict[str, Tensor]:
         norm.momentum = None  # a plain mean over all batches
     run.trainee.train()
     with torch.no_grad():
-        for first in range(0, min(_NORM_FRAMES, len(run.scenes)), 4):
-            frames = [as_tensors(run.scenes[i]) for i in range(first, first + 4)]
+        count = min(_NORM_FRAMES, len(run.scenes))
+        for first in range(0, count, 4):
+            frames = [as_tensors(run.scenes[i]) for i in range(first, min(first + 4, count))]
             images = torch.cat([frame["images"] for frame in frames]).to(run.place.device)
             bev = run.trainee.features(images, len(frames))
             for part in bev.chunk(len(frames)):
@@ -264,6 +268,23 @@ def write_weights(run: Run, path: Path) -> None:
     told = {"variant": VARIANT, "plan": json.dumps(dataclasses.asdict(run.plan)), "format": "pt"}
     with written_atomically(path, overwrite=True) as temporary:
         save_file({k: v.cpu() for k, v in finish(run).items()}, temporary, metadata=told)
+
+
+def write_log(run: Run, path: Path) -> None:
+    """What was run, where, and how the losses fell."""
+    told = {
+        "schema": "edgeport.training-log/1",
+        "variant": VARIANT,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "plan": dataclasses.asdict(run.plan),
+        "world": WORLD_VERSION,
+        "processes": run.place.world,
+        "device": run.place.device.type,
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        "tools": tool_versions("torch", "numpy"),
+        "history": run.history,
+    }
+    write_text(path, json.dumps(told, indent=1) + "\n", overwrite=True)
 
 
 def _calm(network: PanopticFlashOcc) -> None:
@@ -303,6 +324,7 @@ def main() -> None:
     run.train()
     if place.rank == 0:
         write_weights(run, work / f"{VARIANT}.safetensors")
+        write_log(run, work / "log.json")
         _LOG.info("wrote %s", work / f"{VARIANT}.safetensors")
 
 
