@@ -49,7 +49,8 @@ def from_above(frame: KeyFrame, lidar2ego: Matrix) -> Pixels:
     cells = np.floor((points[:, :2] + 40) / 0.4 * _ZOOM).astype(int)
     cells = cells[((cells >= 0) & (cells < len(colours))).all(axis=1)]
     colours[cells[:, 0], cells[:, 1]] = 20
-    return colours[::-1, ::-1].astype(np.uint8)
+    picture: Pixels = colours[::-1, ::-1].astype(np.uint8)
+    return picture
 
 
 def main() -> None:
