@@ -29,6 +29,7 @@ from rich.console import Console
 
 from deploy.console import PipeClosedError
 from deploy.grouped_help import GroupedCommand
+from deploy.printing import PRINTED, with_printing
 from exporters.errors import (
     EXIT_BUG,
     EXIT_ENVIRONMENT,
@@ -53,6 +54,7 @@ COMMANDS = (
     "bench",
     "verify",
     "plan",
+    "schema",
     "run",
     "judge",
     "report",
@@ -87,7 +89,10 @@ def make_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     for name in COMMANDS:
         module = importlib.import_module(f"deploy.commands.{name.replace('-', '_')}")
-        app.command(name, cls=GroupedCommand)(module.command)
+        command = module.command
+        if name in PRINTED:
+            command = with_printing(name, command)
+        app.command(name, cls=GroupedCommand)(command)
     return app
 
 

@@ -38,9 +38,14 @@ class Recipe(StrictPart):
 
     Attributes:
         title: heading of the report; else the variant.
+        model: the network.
+        samples: where samples come from.
         quantization: null for no INT8 files.
+        engines: to build.
+        boards: files that run on a board.
         benchmark: null to time nothing.
         verify: null to compare nothing.
+        contract: what must hold.
     """
 
     title: str = ""

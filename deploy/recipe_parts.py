@@ -23,7 +23,9 @@ class ModelPart(StrictPart):
         variant: a name of ``edgeport models``.
         file: a model file; then nothing is exported.
         checkpoint: weights; None for seeded random ones, which is stated beside every number.
+        seed: of random weights.
         rig: a rig file to bake in, ``input`` to take the geometry as inputs, None for a synthetic.
+        input: ``uint8`` images of the network's size, the ``camera``'s own, or ``float`` planes.
         options: further options of the exporter, as on the command line: ``image_size: 256x704``.
     """
 
@@ -64,11 +66,15 @@ class QuantizationPart(StrictPart):
     """How INT8 is made; one file for each policy, from one pass over the calibration set.
 
     Attributes:
+        policies: where Q/DQ go, a file each.
+        scales: how ranges are chosen; ``auto`` measures which method suffers least.
+        split: convolutions written as a coarse and a fine one (CFWS): ``auto`` where it gains 3 dB.
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
         rounding: of weights: ``nearest`` or ``adaround``.
         correct_bias: as ``quantize --correct-bias``; None where it is affordable.
-        weights: ``int8``, or ``int4`` with ``block`` inputs to a scale (0: one scale a channel).
+        weights: ``int8``, or ``int4``: weights only.
+        block: inputs of an int4 weight that share a scale; 0 for one scale a channel.
         keep_float: node names, or prefixes of them, that stay in float.
         budget: what every file has to keep on the validation set, as ``quantize --budget``.
         metric: what ``metric`` means in it; None for that of ``verify``.
@@ -92,6 +98,8 @@ class EnginePart(StrictPart):
 
     Attributes:
         source: role of the file it is built from: ``fp32``, ``fp16``, ``int8-POLICY``.
+        runtime: who builds it.
+        target: device and software, as ``edgeport doctor`` lists them; None for this machine.
         required: without it the verdict is "no evidence"; else a missing builder is only noted.
     """
 
@@ -131,6 +139,8 @@ class BenchmarkPart(StrictPart):
 
     Attributes:
         runs: measured rounds; p50 needs 6 of them, p90 36 and p99 368.
+        warmup: rounds thrown away.
+        threads: of CPU sessions; None for all cores.
         files: roles to time, the first is the reference; None for FP32 and every INT8 file that
             was made for ONNX Runtime.
     """
@@ -145,6 +155,7 @@ class VerifyPart(StrictPart):
     """The comparison of every other file with FP32.
 
     Attributes:
+        metric: ``miou`` and others by name, or ``module:function``; None for the task's own.
         layers: compare at the quantization boundaries too.
         scenes: evaluation samples to draw in the report.
     """
