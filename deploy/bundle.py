@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.console import dump_json
+from deploy.stages import LOCK
 from exporters.errors import MissingRequirementError, UserError
 from exporters.files import sha256_file, write_text
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "edgeport.manifest/1"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
             "sha256": sha256_file(folder / path),
         }
         for path in _relative_files(folder)
-        if path not in (MANIFEST, _LOCK)
+        if path not in (MANIFEST, LOCK)
     ]
     manifest = {"schema": MANIFEST_SCHEMA, **content, "outputs": outputs}
     write_text(folder / MANIFEST, dump_json(manifest) + "\n", overwrite=True)
@@ -112,9 +112,9 @@ def under_construction(bundle: Path, *, overwrite: bool, fresh: bool) -> Iterato
         if fresh:
             shutil.rmtree(partial, ignore_errors=True)
         elif bundle.is_dir() and not partial.exists():
-            shutil.copytree(bundle, partial, copy_function=_link_or_copy)
+            _copy_whole(bundle, partial)
         partial.mkdir(parents=True, exist_ok=True)
-        (partial / _LOCK).touch()
+        (partial / LOCK).touch()
     except OSError as error:
         raise MissingRequirementError(
             f"cannot write to {bundle.parent}: {error.strerror}",
@@ -122,10 +122,26 @@ def under_construction(bundle: Path, *, overwrite: bool, fresh: bool) -> Iterato
         ) from error
     with _locked(partial, bundle):
         yield partial
-        (partial / _LOCK).unlink()
-        if bundle.is_dir():
-            shutil.rmtree(bundle)
-        partial.replace(bundle)
+        (partial / LOCK).unlink()
+        _take_the_place(partial, bundle)
+
+
+def _copy_whole(bundle: Path, partial: Path) -> None:
+    """Copy under another name first: a kill must not leave half of the stages as if all."""
+    copying = bundle.with_name(f".{bundle.name}.copying")
+    shutil.rmtree(copying, ignore_errors=True)
+    shutil.copytree(bundle, copying, copy_function=_link_or_copy)
+    copying.replace(partial)
+
+
+def _take_the_place(partial: Path, bundle: Path) -> None:
+    """Give ``partial`` its name. Killed anywhere in here, one of the two is whole."""
+    replaced = bundle.with_name(f".{bundle.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if bundle.is_dir():
+        bundle.replace(replaced)
+    partial.replace(bundle)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _require_replaceable(bundle: Path, *, overwrite: bool) -> None:
@@ -143,7 +159,7 @@ def _require_replaceable(bundle: Path, *, overwrite: bool) -> None:
 def _locked(folder: Path, bundle: Path) -> Iterator[None]:
     import fcntl
 
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

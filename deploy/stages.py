@@ -28,6 +28,9 @@ from exporters.modelfile import canonical_json
 
 JSON = dict[str, Any]
 
+LOCK = ".lock"
+"""In the run's folder while somebody works there."""
+
 _PACKAGES = ("exporters", "calibration", "runtimes", "deploy")
 
 
@@ -149,7 +152,8 @@ class StageStore:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    """Everything but the run's own lock; what a kill left half-written is hidden, and is here."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
 
 
 @cache
