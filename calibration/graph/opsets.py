@@ -49,11 +49,40 @@ def with_opset(
             if not converted.metadata_props:  # older converters drop the self-description
                 converted.metadata_props.extend(proto.metadata_props)
             converted.ir_version = max(converted.ir_version, ir_version_for(wanted))
+            if not converted.functions:  # the converter drops them
+                converted.functions.extend(_raised(f, wanted, name) for f in proto.functions)
             return converted
     raise UserError(
         f"{name} has opset {opset} and cannot be raised to {wanted}: {why}",
         fix=f"Export it with opset {wanted} or later",
     )
+
+
+def _raised(function: onnx.FunctionProto, opset: int, name: str) -> onnx.FunctionProto:
+    """The function for a later opset, where its operators are written alike in both.
+
+    Raises:
+        UserError: one is not; names it.
+    """
+    import onnx
+
+    for node in function.node:
+        if node.domain:
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        known = all(attribute.name in schema.attributes for attribute in node.attribute)
+        if not known or not schema.min_input <= len(node.input) <= schema.max_input:
+            raise UserError(
+                f"{name}: {node.op_type} in function {function.name} has another form in opset "
+                f"{opset}",
+                fix=f"Export it with opset {opset} or later",
+            )
+    copy = type(function)()
+    copy.CopyFrom(function)
+    for entry in copy.opset_import:
+        if not entry.domain:
+            entry.version = opset
+    return copy
 
 
 def ir_version_for(opset: int) -> int:

@@ -211,10 +211,10 @@ def _cells(body: _Body) -> tuple[str, str]:
     index = body("Floor", body("Div", body("Sub", places, low), step))
     above = body("GreaterOrEqual", index, zero)
     below = body("Less", index, body.cast(size, "FLOAT"))
-    within = body("ReduceMin", body.cast(body("And", above, below), "INT32"), axes=[1], keepdims=0)
+    within = _in_all(body, body("And", above, below), axis)
     sizes = body("Abs", "points")
     finite = body("Less", sizes, body.number(_LARGEST, "float32"))
-    finite = body("ReduceMin", body.cast(finite, "INT32"), axes=[1], keepdims=0)
+    finite = _in_all(body, finite, axis)
     ground = body("Max", body.column(sizes, 0), body.column(sizes, 1))
     outer = body.cast(body("GreaterOrEqual", ground, body.attribute("ego", "float")), "INT32")
     ones = body("Mul", body("Mul", within, finite), outer)
@@ -231,11 +231,18 @@ def _cells(body: _Body) -> tuple[str, str]:
     return ones, body.cast(body("Where", taken, levels, zero), "INT32")
 
 
+def _in_all(body: _Body, flags: str, axis: str) -> str:
+    """1 where a row has no false flag, else 0. ``ReduceSum`` is written alike since opset 13."""
+    missing = body.cast(body("Not", flags), "INT32")
+    count = body("ReduceSum", missing, axis, keepdims=0)
+    return body.cast(body("Equal", count, body.number(0, "int32")), "INT32")
+
+
 def _adding() -> onnx.FunctionProto:
     body = _Body()
     added = _cells(body)
     size = body.attribute("size", "ints")
-    volume = body("ReduceProd", size, axes=[0], keepdims=1)
+    volume = body("ReduceProd", size, keepdims=1)
     for values, output in zip(added, ("counts", "sums"), strict=True):
         empty = body("ConstantOfShape", volume, value=_tensor([0], "int32"))
         total = body("ScatterElements", empty, "cells", values, axis=0, reduction="add")
