@@ -76,6 +76,13 @@ ScoreThreshold = Annotated[
 ThingVoxels = Annotated[
     int | None, typer.Option(help="Voxels that can get an instance in one frame; 65536.")
 ]
+History = Annotated[
+    str | None,
+    typer.Option(
+        metavar="online|offline",
+        help="Networks with a memory: past maps moved along, or pooled anew (with --rig input).",
+    ),
+]
 Points = Annotated[int | None, typer.Option(help="Rows of the input of points.")]
 Surplus = Annotated[
     str | None,
@@ -143,6 +150,7 @@ def command(
     max_centres: MaxCentres = None,
     score_threshold: ScoreThreshold = None,
     thing_voxels: ThingVoxels = None,
+    history: History = None,
     points: Points = None,
     surplus: Surplus = None,
     bins: Bins = None,

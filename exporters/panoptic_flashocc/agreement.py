@@ -25,7 +25,7 @@ from exporters.panoptic_flashocc.centres import (
     thing_channels,
 )
 from exporters.panoptic_flashocc.config import PanopticConfig
-from exporters.panoptic_flashocc.memory import Memory
+from exporters.panoptic_flashocc.memory import Memory, stand_in
 from exporters.panoptic_flashocc.model import PanopticFlashOcc, Predictions
 from exporters.panoptic_flashocc.ports import BEV, CAMERA_VECTORS, LENGTH, MOTION, history_names
 
@@ -153,7 +153,10 @@ def _eager(
         past = []
         if config.history:
             history = [tensors[name] for name in history_names(config.history)]
-            past = Memory(config.grid)(bev, history, tensors[MOTION], tensors[LENGTH])
+            if MOTION in tensors:
+                past = Memory(config.grid)(bev, history, tensors[MOTION], tensors[LENGTH])
+            else:
+                past = stand_in(bev, history, tensors[LENGTH])
         return network.predict(bev, past), bev.numpy()
 
 

@@ -60,8 +60,9 @@ def extend(
         shape = (1, config.context, config.grid.ny, config.grid.nx)
         outputs.append(OutputSpec(BEV, "float32", shape, "state"))
         names = history_names(config.history)
-        states = tuple(StateSpec(BEV, name, age=age) for age, name in enumerate(names, start=1))
-    live = CAMERA_VECTORS in sample
+        if MOTION in sample:  # offline maps are made anew for every frame
+            states = tuple(StateSpec(BEV, name, age=age) for age, name in enumerate(names, start=1))
+    live, moves = CAMERA_VECTORS in sample, MOTION in sample
     geometry = {**spec.geometry, "history": config.history}
     if config.centres:
         geometry["centres"] = rules.to_json()
@@ -73,15 +74,20 @@ def extend(
         outputs=tuple(outputs),
         states=states,
         geometry=geometry,
-        keep_float={**spec.keep_float, **_applicable(_KEEP_FLOAT | _KEEP_FP32, config, live)},
-        keep_fp32=_applicable(_KEEP_FP32, config, live),
+        keep_float={
+            **spec.keep_float,
+            **_applicable(_KEEP_FLOAT | _KEEP_FP32, config, live, moves),
+        },
+        keep_fp32=_applicable(_KEEP_FP32, config, live, moves),
     )
 
 
-def _applicable(reasons: Mapping[str, str], config: PanopticConfig, live: bool) -> dict[str, str]:
+def _applicable(
+    reasons: Mapping[str, str], config: PanopticConfig, live: bool, moves: bool
+) -> dict[str, str]:
     """What stays float of the parts that this network has."""
     absent = [] if live else ["img_view_transformer/depth_net"]
-    absent += [] if config.history else ["memory"]
+    absent += [] if moves else ["memory"]
     absent += [] if config.centres else ["aux_centerness_head", "panoptic"]
     return {k: why for k, why in reasons.items() if not k.startswith(tuple(absent))}
 

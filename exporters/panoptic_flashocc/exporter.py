@@ -134,7 +134,10 @@ def generated(
     with torch.no_grad():
         planes = planes_of(config, options)(sample["images"])
         bev = network.bev_map(planes, *geometry.tensors, cameras=vectors).numpy()
-    return sample | _past(bev, config)
+    past = _past(bev, config)
+    if options.history == "offline":
+        del past[MOTION]
+    return sample | past
 
 
 def _past(bev: Array, config: PanopticConfig) -> dict[str, Array]:

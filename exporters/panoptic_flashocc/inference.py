@@ -21,7 +21,7 @@ from exporters.flashocc.inference import CameraInput, InputKind, fold_batch_norm
 from exporters.panoptic_flashocc.centres import CentreRules
 from exporters.panoptic_flashocc.config import PanopticConfig
 from exporters.panoptic_flashocc.instances import Instances
-from exporters.panoptic_flashocc.memory import Memory
+from exporters.panoptic_flashocc.memory import Memory, stand_in
 from exporters.panoptic_flashocc.model import PanopticFlashOcc
 from exporters.panoptic_flashocc.ports import CAMERA_VECTORS, LENGTH, MOTION, history_names
 
@@ -62,7 +62,7 @@ class PanopticInference(nn.Module):
         self.occ_head = OccupancyHead(folded.occ_head, labels=not logits)
         self.aux_centerness_head = folded.aux_centerness_head
         self.panoptic = Instances(config, rules) if config.centres and not logits else None
-        self.memory = Memory(config.grid) if config.history else None
+        self.memory = Memory(config.grid) if config.history and MOTION in names else None
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """What ``ports.output_names`` names."""
@@ -72,14 +72,18 @@ class PanopticInference(nn.Module):
         if self.config.camera_aware:  # none for a FixedDepthNet
             lifted.insert(0, given.get(CAMERA_VECTORS))
         bev = self.pre_process_net(self.img_view_transformer(features, *lifted))
-        maps = bev
-        if self.memory is not None:
-            history = [given[name] for name in history_names(self.config.history)]
+        if not self.config.history:
+            return self._results(self._fused(bev))
+        history = [given[name] for name in history_names(self.config.history)]
+        if self.memory is None:
+            past = stand_in(bev, history, given[LENGTH])
+        else:
             past = self.memory(bev, history, given[MOTION], given[LENGTH])
-            maps = torch.cat([bev, *past], dim=1)
-        fused = self.img_bev_encoder_neck(*self.img_bev_encoder_backbone(maps))
-        remembered = () if self.memory is None else (bev,)
-        return (*self._results(fused), *remembered)
+        return (*self._results(self._fused(torch.cat([bev, *past], dim=1))), bev)
+
+    def _fused(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.img_bev_encoder_neck(*self.img_bev_encoder_backbone(maps))
+        return out
 
     def _results(self, fused: Tensor) -> tuple[Tensor, ...]:
         centres = () if self.aux_centerness_head is None else self.aux_centerness_head(fused)

@@ -46,8 +46,13 @@ class Memory(nn.Module):
         columns = motion.permute(0, 2, 1)[:, :, None, None]  # [n, 3, 1, 1, 2]
         cells = columns[:, 0] * self.get_buffer("x") + columns[:, 1] * self.get_buffer("y")
         places = (cells + columns[:, 2]) * self.get_buffer("scale") - 1.0
-        warped = []
-        for age, past in enumerate(history, start=1):
-            there = F.grid_sample(past, places[age - 1 : age], align_corners=True)
-            warped.append(torch.where(length >= age, there, current))
-        return warped
+        warped = [
+            F.grid_sample(past, places[index : index + 1], align_corners=True)
+            for index, past in enumerate(history)
+        ]
+        return stand_in(current, warped, length)
+
+
+def stand_in(current: Tensor, history: Sequence[Tensor], length: Tensor) -> list[Tensor]:
+    """``history`` with the current map in place of what is older than the scene."""
+    return [torch.where(length >= age, past, current) for age, past in enumerate(history, start=1)]

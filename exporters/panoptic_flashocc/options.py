@@ -24,15 +24,30 @@ class PanopticOptions(ExportOptions):
         max_centres: best centres that are looked at.
         score_threshold: centres must score higher; None for the variant's own.
         thing_voxels: voxels that can be assigned in one frame.
+        history: ``online`` keeps each frame's map and moves it along; ``offline`` takes past maps
+            that were pooled in the current ego frame, see ``offline``. Needs ``rig="input"``.
     """
 
     class_map: str = "fixed"
     max_centres: int = 500
     score_threshold: float | None = None
     thing_voxels: int = CentreRules.thing_voxels
+    history: str = "online"
 
     def panoptic(self, base: PanopticConfig) -> PanopticConfig:
-        """``base`` with the options that concern the network."""
+        """``base`` with the options that concern the network.
+
+        Raises:
+            UserError: ``history`` is no form of it, or the rig is baked in an offline form.
+        """
+        if self.history not in ("online", "offline"):
+            raise UserError(f"--history is {self.history!r}", fix="Choose online or offline")
+        if self.history == "offline" and not self.takes_rig:
+            raise UserError(
+                "--history offline pools past frames where they lie now, so the rig differs "
+                "from frame to frame",
+                fix="Add --rig input",
+            )
         return cast("PanopticConfig", self.configure(base))
 
     def rules(self, config: PanopticConfig) -> CentreRules:

@@ -39,5 +39,7 @@ def prepare(frame: CameraFrame, spec: ModelSpec) -> dict[str, Array]:
         key = rig.cameras[0].name
         poses = [earlier.ordered([key]).cameras[0].ego2global for earlier in frame.past[:count]]
         inputs[MOTION] = cell_motion(rig.cameras[0].ego2global, poses, grid, count)
-        inputs[LENGTH] = np.array([min(len(frame.past), count)], np.int32)
+    if LENGTH in names:
+        remembered = min(len(frame.past), int(spec.geometry["history"]))
+        inputs[LENGTH] = np.array([remembered], np.int32)
     return inputs
