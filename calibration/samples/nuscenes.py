@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from calibration.samples.frames import FrameSamples
 from calibration.samples.image_files import read_image
 from calibration.samples.lazy import LazySamples
 from calibration.samples.occ3d import occupancy_file, read_occupancy
-from calibration.samples.points import COLUMNS, PointCloud, read_points
+from calibration.samples.points import COLUMNS, POINTS, TIME, PointCloud, read_points
 from calibration.samples.sensors import SensorFrame, sample_of
 from calibration.samples.tables import Index, Row, rows
 from calibration.samples.viewpoints import RAY_ORIGINS, ray_origins
@@ -39,6 +39,9 @@ from exporters.errors import UserError, did_you_mean
 from exporters.files import sha256_file
 from exporters.flashocc.rig import RIG_SCHEMA, CameraFrame, Rig
 from exporters.modelfile import ModelSpec
+
+if TYPE_CHECKING:
+    from calibration.samples.sweeps import Sweeps
 
 Matrix = NDArray[np.float64]
 T = TypeVar("T")
@@ -113,17 +116,24 @@ class NuScenesRoot:
         rig = Rig.from_json({"schema": RIG_SCHEMA, "cameras": cameras}, source=f"sample {token}")
         return CameraFrame(token, rig, images, self.labels(token))
 
-    def frame(self, token: str) -> SensorFrame:
-        """One moment for models that take single images or points."""
+    def frame(self, token: str, sweeps: int | None = None) -> SensorFrame:
+        """One moment for models that take single images or points.
+
+        Args:
+            sweeps: scans that make one cloud with a column of their age; None for the key frame's
+                alone and without.
+        """
         return SensorFrame(
             token,
             image=lambda camera: self._image(token, camera or FIRST_CAMERA),
-            points=(lambda: self.points(token)) if LIDAR in self._data[token] else None,
+            points=(lambda: self.points(token, sweeps)) if LIDAR in self._data[token] else None,
             labels=self.labels(token),
         )
 
-    def points(self, token: str) -> PointCloud:
+    def points(self, token: str, sweeps: int | None = None) -> PointCloud:
         """The key frame's scan without the vehicle's own returns; LiDAR frame, intensity 0..255."""
+        if sweeps is not None:
+            return self._sweeps.points(self._data[token][LIDAR]["filename"], sweeps)
         cloud = read_points(
             self.path / self._data[token][LIDAR]["filename"], COLUMNS, INTENSITY_MAX
         )
@@ -208,6 +218,12 @@ class NuScenesRoot:
         return read_image(self.path / self._data[token][camera]["filename"])
 
     @cached_property
+    def _sweeps(self) -> Sweeps:
+        from calibration.samples.sweeps import Sweeps
+
+        return Sweeps(self.path, self._tables)
+
+    @cached_property
     def _data(self) -> dict[str, dict[str, Row]]:
         """Token of a sample to channel to the key frame's row of ``sample_data``."""
         channels = self._index("sensor", "channel")
@@ -274,9 +290,11 @@ def open_nuscenes(root: NuScenesRoot, spec: ModelSpec) -> LazySamples:
             spec,
             root.scenes,
         )
+    clouds = [item.details for item in spec.inputs if item.semantics == POINTS]
+    sweeps = next((d.get("sweeps", 1) for d in clouds if TIME in d.get("columns", ())), None)
     return LazySamples(
         tokens,
-        lambda index: sample_of(root.frame(tokens[index]), spec),
+        lambda index: sample_of(root.frame(tokens[index], sweeps), spec),
         lambda index: root.hashes(tokens[index]),
         spec,
         root.scenes,

@@ -6,7 +6,8 @@ over. Details of an input with semantics ``points``, shape ``[rows, columns]`` o
 
 | key | value |
 |---|---|
-| ``columns`` | names, of ``x y z intensity ring``; the first ones by default |
+| ``columns`` | names, of ``x y z intensity ring time``; the first ones by default |
+| ``sweeps`` | nuScenes: the key frame's scan and those before it, together so many; 1 |
 | ``fill`` | value of rows beyond the scan, -10000 |
 | ``range`` | ``[x0, y0, z0, x1, y1, z1]`` in metres: points outside are left out |
 | ``intensity_max`` | of a full return, as the model takes it; as in the source if absent |
@@ -34,9 +35,11 @@ from exporters.modelfile import InputSpec
 POINTS = "points"
 POINT_COUNT = "point-count"
 COLUMNS = ("x", "y", "z", "intensity", "ring")
+TIME = "time"
+"""Age of a point in seconds, a column where several scans make one cloud."""
 SURPLUS = ("refuse", "thin")
 VIEWS = ("camera", "all")
-POINT_KEYS = ("rows", "columns", "fill", "range", "intensity_max", "view", "surplus")
+POINT_KEYS = ("rows", "columns", "fill", "range", "intensity_max", "view", "surplus", "sweeps")
 FILL = -10_000.0
 
 
@@ -133,15 +136,18 @@ def points_spec(name: str, said: Mapping[str, Any], graph: InputSpec | None) -> 
     for key in ("fill", "intensity_max"):
         if key in said:
             details[key] = number(name, key, said[key])
+    if "sweeps" in said:
+        details["sweeps"] = int(number(name, "sweeps", said["sweeps"]))
     if "range" in said:
         details["range"] = [number(name, "range", item) for item in listed(said["range"])]
         if len(details["range"]) != 6:
             raise UserError(f"input {name!r}: range is not x0, y0, z0, x1, y1, z1", fix=SEE)
     columns = [str(column) for column in said.get("columns", COLUMNS[: int(shape[-1])])]
     for column in columns:
-        if column not in COLUMNS:
+        if column not in (*COLUMNS, TIME):
             raise UserError(
-                f"input {name!r}: unknown column {column!r}", fix=did_you_mean(column, COLUMNS)
+                f"input {name!r}: unknown column {column!r}",
+                fix=did_you_mean(column, (*COLUMNS, TIME)),
             )
     details["columns"] = columns
     front = (1,) * (len(shape) - 2)
