@@ -2,8 +2,8 @@
 
 Every layer learns to make up for what rounding has done before it, so it has to see the layers
 before it as they will be: all at once, each layer would make up for errors that the others have
-just removed (on a network of eight layers 10 dB at the output, where nearest rounding has 23 and
-one layer after the other 37). So layers of one depth, which cannot see each other, are one pass
+just removed (``benchmarks/rounding.py`` measures what one after the other brings: 34 dB at the
+output of eight layers, where nearest rounding has 23). So layers of one depth, which cannot see each other, are one pass
 over a few samples, through as much of both networks as they need.
 
 A layer's rows come from a few random positions of its output in every sample, and those of some
