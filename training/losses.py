@@ -84,8 +84,8 @@ def centre_targets(boxes: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
         column, row = int(across), int(along)
         if not (0 <= across < grid.nx and 0 <= along < grid.ny):
             continue
-        radius = max(2, _gaussian_radius(length / grid.x[2], width / grid.y[2]))
-        _draw(heatmap[HEATMAP_CLASSES.index(int(label))], row, column, radius)
+        radius = max(2, gaussian_radius(length / grid.x[2], width / grid.y[2]))
+        draw_peak(heatmap[HEATMAP_CLASSES.index(int(label))], row, column, radius)
         cells.append((row, column))
         values.append((across - column, along - row, z))
     return (
@@ -107,18 +107,28 @@ def centre_loss(
         boxes: see :func:`centre_targets`.
     """
     truth, cells, values = (item.to(heatmap.device) for item in centre_targets(boxes, grid))
-    score = heatmap.float().sigmoid().clamp(1e-4, 1 - 1e-4)
-    positive = truth.eq(1).float()
-    hit = positive * (1 - score) ** 2 * score.log()
-    miss = (1 - positive) * (1 - truth) ** 4 * score**2 * (1 - score).log()
-    focal = -(hit + miss).sum() / positive.sum().clamp(min=1)
+    focal = gaussian_focal_loss(heatmap, truth)
     if not len(cells):
         return focal
     guess = torch.cat([offset, height]).float()[:, cells[:, 0], cells[:, 1]].T
     return focal + 0.25 * (guess - values).abs().sum(1).mean()
 
 
-def _gaussian_radius(length: float, width: float, overlap: float = 0.1) -> int:
+def gaussian_focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Focal loss of heatmaps, per centre: cells near one count the less, the nearer they are.
+
+    Args:
+        logits: of any shape.
+        truth: of the same shape, 1 at centres and falling around them.
+    """
+    score = logits.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+    positive = truth.eq(1).float()
+    hit = positive * (1 - score) ** 2 * score.log()
+    miss = (1 - positive) * (1 - truth) ** 4 * score**2 * (1 - score).log()
+    return -(hit + miss).sum() / positive.sum().clamp(min=1)
+
+
+def gaussian_radius(length: float, width: float, overlap: float = 0.1) -> int:
     """Cells by which a box's corners may shift and still overlap the box by ``overlap``."""
     total, area = length + width, length * width
     root = total**2 - 4 * area * (1 - overlap) / (1 + overlap)
@@ -131,7 +141,7 @@ def _gaussian_radius(length: float, width: float, overlap: float = 0.1) -> int:
     return int(min(one, two, three))
 
 
-def _draw(heatmap: Tensor, row: int, column: int, radius: int) -> None:
+def draw_peak(heatmap: Tensor, row: int, column: int, radius: int) -> None:
     """The larger of ``heatmap`` and a Gaussian peak of height 1, in place."""
     rows, columns = heatmap.shape
     sigma = (2 * radius + 1) / 6
