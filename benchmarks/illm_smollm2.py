@@ -98,31 +98,29 @@ def export_all(arguments: argparse.Namespace) -> None:
 
 
 def perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Windows that are still missing, for so many minutes, all candidates on each."""
+    """Windows that are still missing, for so many minutes, of the candidate with the fewest."""
     before = json.loads(RESULT.read_text()).get("perplexity", {}) if RESULT.is_file() else {}
     known: dict[str, list[Window]] = {
         name: [Window(**w) for w in before.get("windows", {}).get(name, [])] for name in CANDIDATES
     }
     until = time.monotonic() + 60 * arguments.minutes
+    name = min(present(arguments.models)[1:], key=lambda one: len(known[one]))
     with ExitStack() as stack:
-        models = {
-            name: stack.enter_context(
-                LanguageModel.open(path_of(arguments.models, name), threads=arguments.threads)
+        reference, candidate = (
+            stack.enter_context(
+                LanguageModel.open(path_of(arguments.models, which), threads=arguments.threads)
             )
-            for name in present(arguments.models)
-        }
-        ids = evaluation_ids(models[FLOAT], arguments.text)
-        for start in range(min(len(ids) // WINDOW, arguments.windows)):
+            for which in (FLOAT, name)
+        )
+        ids = evaluation_ids(reference, arguments.text)
+        for start in range(len(known[name]), min(len(ids) // WINDOW, arguments.windows)):
+            piece = ids[start * WINDOW : (start + 1) * WINDOW]
+            sides = log_probabilities(reference, piece), log_probabilities(candidate, piece)
+            known[name].append(compare_window(*sides, piece))
+            print(start, name, TextComparison(tuple(known[name])).ratio, flush=True)
             if time.monotonic() > until:
                 break
-            piece = ids[start * WINDOW : (start + 1) * WINDOW]
-            missing = [n for n, done in known.items() if n in models and len(done) == start]
-            reference = list(log_probabilities(models[FLOAT], piece)) if missing else []
-            for name in missing:
-                found = compare_window(reference, log_probabilities(models[name], piece), piece)
-                known[name].append(found)
-                print(start, name, TextComparison(tuple(known[name])).ratio, flush=True)
-        weights = models[FLOAT].spec.geometry["stored"]
+        weights = reference.spec.geometry["stored"]
     return {
         **circumstances(arguments),
         "weights": weights,

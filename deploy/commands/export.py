@@ -47,7 +47,9 @@ ImageInput = Annotated[
     ),
 ]
 Logits = Annotated[bool, typer.Option("--logits", help="Return raw logits in place of labels.")]
-Seed = Annotated[int, typer.Option(help="Of random weights and generated images.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Of random weights and generated inputs; 0 if not given.")
+]
 ImageSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="What the network sees, for example 256x704.")
 ]
@@ -140,7 +142,7 @@ def command(
     reference_rig: ReferenceRig = None,
     image_input: ImageInput = "uint8",
     logits: Logits = False,
-    seed: Seed = 0,
+    seed: Seed = None,
     image_size: ImageSize = None,
     cameras: Cameras = None,
     depth: Depth = None,
