@@ -28,6 +28,9 @@ from exporters.errors import MissingRequirementError, UserError
 from exporters.files import sha256_file, write_text
 
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
+"""Of the manifest, so not in it."""
+
 MANIFEST_SCHEMA = "edgeport.manifest/1"
 
 
@@ -64,7 +67,7 @@ class Bundle:
     def differences(self) -> list[str]:
         """Files that are missing, changed or not in the manifest; empty for an intact bundle."""
         listed = {entry["path"]: entry["sha256"] for entry in self.manifest["outputs"]}
-        present = set(_relative_files(self.path)) - {MANIFEST}
+        present = set(_relative_files(self.path)) - {MANIFEST, SIGNATURE}
         missing = [f"{path} is missing" for path in sorted(listed.keys() - present)]
         foreign = [f"{path} is not in the manifest" for path in sorted(present - listed.keys())]
         changed = [
@@ -84,7 +87,7 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
             "sha256": sha256_file(folder / path),
         }
         for path in _relative_files(folder)
-        if path not in (MANIFEST, LOCK)
+        if path not in (MANIFEST, SIGNATURE, LOCK)
     ]
     manifest = {"schema": MANIFEST_SCHEMA, **content, "outputs": outputs}
     write_text(folder / MANIFEST, dump_json(manifest) + "\n", overwrite=True)

@@ -58,6 +58,9 @@ COMMANDS = (
     "run",
     "judge",
     "report",
+    "rebuild",
+    "diff",
+    "sign",
     "emit-cpp",
     "generate",
 )

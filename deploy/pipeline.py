@@ -16,6 +16,7 @@ from deploy import making, measuring
 from deploy.bundle import Bundle, under_construction, write_manifest
 from deploy.console import dump_json
 from deploy.contract.writing import write_verdict
+from deploy.provenance import bill
 from deploy.recipe import Recipe
 from deploy.recipe_parts import FP32
 from deploy.stages import StageStore
@@ -86,4 +87,7 @@ def _write(place: Workplace, results: Results) -> None:
         write_text(place.folder / name, dump_json(content) + "\n", overwrite=True)
     write_report(place.folder, overwrite=True)
     write_verdict(place.folder, report)
-    write_manifest(place.folder, manifest_of(place, report))
+    manifest = manifest_of(place, report)
+    if bill.is_available():
+        bill.write_bill(place.folder, manifest, report)
+    write_manifest(place.folder, manifest)

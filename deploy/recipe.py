@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -46,6 +47,7 @@ class Recipe(StrictPart):
         benchmark: null to time nothing.
         verify: null to compare nothing.
         contract: what must hold.
+        licences: of weights and sample sets, by SPDX identifier; carried into the manifest.
     """
 
     title: str = ""
@@ -57,6 +59,9 @@ class Recipe(StrictPart):
     benchmark: BenchmarkPart | None = BenchmarkPart()
     verify: VerifyPart | None = VerifyPart()
     contract: Contract = Contract()
+    licences: dict[Literal["weights", "calibration", "evaluation", "validation"], str] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _samples_for_every_part(self) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from calibration.samples.findings import UNSTABLE_RANGES
 from deploy.contract.contracts import verdict_on
 from deploy.contract.reading import evidence_of_report
+from deploy.provenance.licences import UNKNOWN, Licence, warnings_of
 from deploy.recipe_parts import EnginePart
 from deploy.verdict import Check, Verdict, judge
 from deploy.waterfall import waterfall_of
@@ -83,6 +84,7 @@ def manifest_of(place: Workplace, report: JSON) -> JSON:
         "verdict": report["verdict"]["status"],
         "recipe_sha256": sha256_bytes(canonical_json(recipe).encode()),
         "inputs": _inputs(place),
+        "licences": [{"part": one.part, "licence": one.name} for one in _licences(place)],
         "stages": [
             {
                 "name": record.name,
@@ -134,8 +136,16 @@ def _shared(place: Workplace) -> list[str]:
     return evaluation.shared_with(calibration)
 
 
+def _licences(place: Workplace) -> list[Licence]:
+    """Of the weights, as the model file or the recipe says it, and of each sample set."""
+    own = place.spec.weights.licence
+    named: dict[str, str] = {"weights": own} if own else {}
+    named.update({str(part): name for part, name in place.recipe.licences.items()})
+    return [Licence(part, named.get(part, UNKNOWN)) for part in ("weights", *place.sets)]
+
+
 def _notes(place: Workplace) -> list[str]:
-    notes = []
+    notes = warnings_of(_licences(place))
     if place.spec.weights.kind == "random":
         notes.append(
             f"{str(place.spec.weights).capitalize()}: latency and agreement are real, "

@@ -62,7 +62,7 @@ def place(mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = re.findall(r"^    (edgeport [^#\n]*)", PAGE.read_text(), re.MULTILINE)
     here = [line for line in lines if "ssh://" not in line]  # board.json stands for that one
-    assert len(here) == len(lines) - 1 == 6
+    assert len(here) == len(lines) - 1 == 11
     said = {}
     for line in here:
         arguments = shlex.split(line)[1:]

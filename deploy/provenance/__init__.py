@@ -1,0 +1,1 @@
+"""Where a bundle comes from: made again, compared, listed, licensed and signed."""
