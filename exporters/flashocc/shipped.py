@@ -17,8 +17,10 @@ from exporters.errors import UserError, did_you_mean
 WEIGHTS = ("trained", "random")
 
 _FOLDER = Path(__file__).parent / "trained"
-_FILES: Mapping[str, str] = {}
-"""Variant to file."""
+_FILES: Mapping[str, str] = {
+    "flashocc-mini": "mini.safetensors",
+    "panoptic-flashocc-mini": "mini.safetensors",
+}
 
 
 def trained_weights(variant: str, asked: str | None, changed: Mapping[str, bool]) -> Path | None:
@@ -45,8 +47,8 @@ def trained_weights(variant: str, asked: str | None, changed: Mapping[str, bool]
     others = [f"--{name}" for name, differs in changed.items() if differs]
     if others:
         raise UserError(
-            f"the trained weights of {variant} are for its own grid, classes and depth bins, "
-            f"{' and '.join(others)} ask for others",
+            f"the trained weights of {variant} are for its own grid, classes and depth bins, not "
+            f"for what {' and '.join(others)} would make of them",
             fix=f"Leave {' and '.join(others)} out, or add --weights random",
         )
     return _FOLDER / _FILES[variant]
