@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from exporters.files import write_text
 from exporters.pillarhist import host
-from exporters.pillarhist.config import CONFIGS
+from exporters.pillarhist.config import CONFIGS, Histogram
 from exporters.pillarhist.exported_encoders import exported_encoder
 from exporters.pillarhist.exporter import traced
 from exporters.pillarhist.inference import InferenceModel
@@ -68,7 +68,7 @@ def encoders(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     for name, bins in ((HISTOGRAM, 64), (HISTOGRAM, 32), (POINTS, 0)):
         config = replace(CONFIGS[name], rows=rows)
         if bins:
-            config = replace(config, encoder=replace(config.encoder, bins=bins))
+            config = replace(config, encoder=Histogram(bins=bins))
         network = PillarDetector(config).eval()
         label = f"{name} {bins} bins" if bins else name
         sessions[f"encoder of {label}"] = session(exported_encoder(network.vfe), config, cloud)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporters.errors import UserError
-from runtimes.base import Session
+from runtimes.base import Array, Session
 from runtimes.graphview import all_nodes
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def require_adding(
     build(model, engine)
     session = load(engine)
     try:
-        feeds = {"places": np.array([1, 1], np.int64), "values": np.ones(2, np.int32)}
+        feeds: dict[str, Array] = {
+            "places": np.array([1, 1], np.int64),
+            "values": np.ones(2, np.int32),
+        }
         (total,) = session.run(feeds).values()
     finally:
         session.close()
