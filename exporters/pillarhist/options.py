@@ -18,8 +18,17 @@ from exporters.pillarhist.config import (
     Histogram,
     PillarGrid,
 )
+from exporters.shipped import Shipped
 
 _OF_HISTOGRAM = ("bins", "count_mode", "xy_mode", "proj")
+_OF_WEIGHTS = (*_OF_HISTOGRAM, "max_points", "grid")
+"""What makes the network another one than was trained."""
+
+SHIPPED = Shipped(
+    Path(__file__).parent / "trained",
+    {},
+    "its own grid and encoder",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,9 @@ class ExportOptions:
     """What can be chosen; None leaves the variant's own value.
 
     Attributes:
-        checkpoint: weights; None for seeded random ones.
+        checkpoint: weights; None for those that come with edgeport, or seeded random ones.
+        weights: ``trained`` or ``random`` where no checkpoint is given; None for trained ones of
+            the variants that have some.
         seed: of random weights and generated points.
         points: rows of the input; a cloud has at most so many points.
         surplus: ``refuse`` more points, or ``thin`` them to an even choice (by readers).
@@ -42,6 +53,7 @@ class ExportOptions:
     """
 
     checkpoint: Path | None = None
+    weights: str | None = None
     seed: int = 0
     points: int | None = None
     surplus: str = "refuse"
@@ -78,6 +90,19 @@ class ExportOptions:
                 fix = did_you_mean(values[name], CHOICES[name])
                 raise UserError(f"--{name} is {values[name]!r}", fix=fix)
         return cls(**values)
+
+    def find_checkpoint(self, variant: str) -> Path | None:
+        """The weights' file; None for random weights.
+
+        Raises:
+            UserError: there is none, or the other options do not go with it.
+        """
+        if self.checkpoint is not None:
+            if self.weights is not None:
+                raise UserError("--checkpoint and --weights were both given", fix="Give one")
+            return self.checkpoint
+        changed = {name: getattr(self, name) is not None for name in _OF_WEIGHTS}
+        return SHIPPED.find(variant, self.weights, changed)
 
     def configure(self, variant: str) -> Config:
         """The variant's configuration with these options.

@@ -29,7 +29,8 @@ from exporters.pillarhist.config import (
     Histogram,
     Projection,
 )
-from exporters.pillarhist.options import ExportOptions
+from exporters.pillarhist.options import SHIPPED, ExportOptions
+from exporters.shipped import how_trained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,9 @@ class Source:
     def origin(self) -> WeightsSource:
         if self.named is None:
             return WeightsSource("random", seed=self.seed)
-        return WeightsSource("checkpoint", sha256=self.named.source.sha256)
+        file = self.named.source
+        note = how_trained(file.path) if SHIPPED.holds(file.path) else None
+        return WeightsSource("checkpoint", sha256=file.sha256, note=note)
 
 
 def find_source(variant: str, options: ExportOptions) -> Source:
@@ -83,9 +86,10 @@ def find_source(variant: str, options: ExportOptions) -> Source:
         UserError: they contradict each other.
     """
     config = options.configure(variant)
-    if options.checkpoint is None:
+    path = options.find_checkpoint(variant)
+    if path is None:
         return Source(variant, config, None, options.seed)
-    checkpoint = read_checkpoint(options.checkpoint)
+    checkpoint = read_checkpoint(path)
     if any(".voxel_encoder.pfn_layers." in f".{name}" for name in checkpoint.tensors):
         return _from_mmdetection3d(variant, config, checkpoint)
     named = apply_dialect(checkpoint, OPENPCDET)
