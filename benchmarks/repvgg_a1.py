@@ -182,7 +182,8 @@ def show(rows: list[dict[str, Any]]) -> None:
             print(f"{row['name']:<36}{row['error'][:80]}")
             continue
         speed = row.get("speed", {}).get("value", float("nan"))
-        numbers = f"{row['wall_s']:>8.1f}{row['peak_rss_gib']:>6.2f}{row['sqnr_db']:>7.2f}"
+        wall_s, gib = (row[key] or float("nan") for key in ("wall_s", "peak_rss_gib"))
+        numbers = f"{wall_s:>8.1f}{gib:>6.2f}{row['sqnr_db']:>7.2f}"
         numbers += f"{row['top1']:>7.3f}{row['agreement']:>7.3f}{speed:>7.2f}"
         verdict = row["tensorrt"]
         engine = "built" if verdict["built"] else "parsed" if verdict["parsed"] else "no"
