@@ -14,7 +14,7 @@ from exporters.flashocc.config import CONFIGS, M0, Config
 from exporters.flashocc.default_rig import default_rig
 from exporters.flashocc.geometry import Grid, Range
 from exporters.flashocc.rig import Rig
-from exporters.flashocc.shipped import trained_weights
+from exporters.flashocc.shipped import SHIPPED
 
 RIG_INPUT = "input"
 INPUTS = ("uint8", "camera", "float")
@@ -103,7 +103,7 @@ class ExportOptions:
                 raise UserError("--checkpoint and --weights were both given", fix="Give one")
             return self.checkpoint
         changed = {name: getattr(self, name) is not None for name in ("grid", "classes", "depth")}
-        return trained_weights(variant, self.weights, changed)
+        return SHIPPED.find(variant, self.weights, changed)
 
     @property
     def takes_rig(self) -> bool:

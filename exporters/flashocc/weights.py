@@ -16,8 +16,9 @@ from exporters.errors import UserError
 from exporters.flashocc.config import CONFIGS, Backbone, Config
 from exporters.flashocc.geometry import Range
 from exporters.flashocc.options import ANY_VARIANT, ExportOptions, base_config
-from exporters.flashocc.shipped import comes_with_edgeport, how_trained
+from exporters.flashocc.shipped import SHIPPED
 from exporters.modelfile import WeightsSource
+from exporters.shipped import how_trained
 
 COMMON = Dialect(
     renames={r"^img_view_transformer\.depthnet\.": "img_view_transformer.depth_net."},
@@ -164,7 +165,7 @@ class Source:
         if self.named is None:
             return WeightsSource("random", seed=self.seed)
         file = self.named.source
-        note = how_trained(file.path) if comes_with_edgeport(file.path) else None
+        note = how_trained(file.path) if SHIPPED.holds(file.path) else None
         return WeightsSource("checkpoint", sha256=file.sha256, note=note)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError
 from exporters.flashocc.config import Backbone
-from exporters.flashocc.shipped import comes_with_edgeport, how_trained
+from exporters.flashocc.shipped import SHIPPED
 from exporters.flashocc.weights import (
     COMMON,
     DIALECT,
@@ -24,6 +24,7 @@ from exporters.flashocc.weights import (
 from exporters.modelfile import WeightsSource
 from exporters.panoptic_flashocc.config import CONFIGS, DEPTH, PanopticConfig
 from exporters.panoptic_flashocc.options import ANY_VARIANT, PanopticOptions, base_config
+from exporters.shipped import how_trained
 
 _OTHER_NETWORKS = {
     "img_view_transformer.depth_net.cost_volumn_net.": "a stereo network (M2, M3)",
@@ -51,7 +52,7 @@ class Source:
         if self.named is None:
             return WeightsSource("random", seed=self.seed)
         file = self.named.source
-        note = how_trained(file.path) if comes_with_edgeport(file.path) else None
+        note = how_trained(file.path) if SHIPPED.holds(file.path) else None
         return WeightsSource("checkpoint", sha256=file.sha256, note=note)
 
 

@@ -17,8 +17,9 @@ from exporters import export
 from exporters.errors import UserError
 from exporters.files import sha256_file
 from exporters.flashocc.options import ExportOptions
-from exporters.flashocc.shipped import comes_with_edgeport, how_trained, trained_weights
+from exporters.flashocc.shipped import SHIPPED
 from exporters.flashocc.weights import find_source
+from exporters.shipped import how_trained
 from exporters.variants import ExportResult
 
 
@@ -29,10 +30,10 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
 
 def test_the_miniature_is_trained_and_says_so(mini: ExportResult) -> None:
     spec = mini.model.spec
-    path = trained_weights("flashocc-mini", None, {})
+    path = SHIPPED.find("flashocc-mini", None, {})
     assert spec is not None
     assert path is not None
-    assert comes_with_edgeport(path)
+    assert SHIPPED.holds(path)
     assert path.stat().st_size < 8_000_000
     assert spec.weights.kind == "checkpoint"
     assert spec.weights.sha256 == sha256_file(path)
@@ -43,7 +44,7 @@ def test_the_miniature_is_trained_and_says_so(mini: ExportResult) -> None:
 
 def test_one_file_serves_both_miniatures() -> None:
     names = ("flashocc-mini", "panoptic-flashocc-mini")
-    assert len({trained_weights(name, None, {}) for name in names}) == 1
+    assert len({SHIPPED.find(name, None, {}) for name in names}) == 1
 
 
 def test_the_miniature_sees(mini: ExportResult) -> None:
