@@ -3,8 +3,8 @@
 Every layer learns to make up for what rounding has done before it, so it has to see the layers
 before it as they will be: all at once, each layer would make up for errors that the others have
 just removed (``benchmarks/rounding.py`` measures what one after the other brings: 34 dB at the
-output of eight layers, where nearest rounding has 23). So layers of one depth, which cannot see each other, are one pass
-over a few samples, through as much of both networks as they need.
+output of eight layers, where nearest rounding has 23). So layers of one depth, which cannot see
+each other, are one pass over a few samples, through as much of both networks as they need.
 
 A layer's rows come from a few random positions of its output in every sample, and those of some
 samples are held back to judge by: memory depends neither on the number of samples nor, beyond what
