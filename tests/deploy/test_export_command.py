@@ -95,7 +95,7 @@ def test_export_with_json_prints_json_alone(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["flashocc-m2"], ["unknown variant 'flashocc-m2'", "Did you mean"]),
+        (["flashocc-m9"], ["unknown variant 'flashocc-m9'", "Did you mean"]),
         (["flashocc-m0", "--checkpoint", "absent.pth"], ["no checkpoint at absent.pth"]),
         (["flashocc-m0", "--rig", "absent.json"], ["cannot read rig absent.json"]),
         (["flashocc-m0", "--image-size", "250x700"], ["250", "multiple of the stride"]),
