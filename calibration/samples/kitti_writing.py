@@ -57,6 +57,8 @@ def write_kitti(
 ) -> Path:
     """Write drives with `kitti_sensors` as a data set under ``root``: a new or an empty folder.
 
+    Drives without images give none, and all the rest.
+
     Raises:
         UserError: something lies there.
     """
@@ -84,7 +86,8 @@ def _write_frame(root: Path, stem: str, drive: Drive, number: int, frame: KeyFra
     camera = frame.cameras.rig.cameras[0]
     points = frame.scan.points[:, :4] / np.array([1, 1, 1, 255], np.float32)
     points.astype("<f4").tofile(root / SCANS / f"{stem}.bin")
-    Image.fromarray(frame.cameras.images[camera.name]).save(root / IMAGES / f"{stem}.png")
+    if drive.images:
+        Image.fromarray(frame.cameras.images[camera.name]).save(root / IMAGES / f"{stem}.png")
     calibration = calibration_text(camera, drive.sensors.lidar2ego)
     (root / CALIBRATION / f"{stem}.txt").write_text(calibration)
     rows = label_rows(drive, number, frame.boxes, camera)
@@ -159,7 +162,7 @@ def _row(actor: Actor, camera: Camera, visible: float) -> str | None:
     return f"{TYPES[Label(actor.label)]} {truncated:.2f} {occluded} {numbers}"
 
 
-def kitti_drives(drives: int, frames: int, seed: int) -> list[Drive]:
+def kitti_drives(drives: int, frames: int, seed: int, *, images: bool = True) -> list[Drive]:
     """Drives of the world ``seed`` with KITTI's sensors."""
     sensors = kitti_sensors()
-    return [Drive(seed, index, frames, sensors) for index in range(drives)]
+    return [Drive(seed, index, frames, sensors, images=images) for index in range(drives)]

@@ -117,3 +117,10 @@ def test_drives_stay_whole_and_are_samples(root: Path) -> None:
 def test_nothing_is_written_over(root: Path) -> None:
     with pytest.raises(UserError, match="is not empty"):
         write_kitti(kitti_drives(1, 1, 0), root)
+
+
+def test_drives_without_images_give_all_the_rest(root: Path, tmp_path: Path) -> None:
+    bare = write_kitti(kitti_drives(1, FRAMES, 4, images=False), tmp_path / "kitti")
+    for name in ("velodyne/000001.bin", "calib/000001.txt", "label_2/000001.txt"):
+        assert (bare / "training" / name).read_bytes() == (root / "training" / name).read_bytes()
+    assert not list((bare / "training" / "image_2").iterdir())
