@@ -26,18 +26,21 @@ from exporters.ops.rotary import ROTARY_BITS, di_rotary
 from exporters.ops.softmax import di_clipped_softmax
 from exporters.ops.swiglu import SIGMOID_BITS, di_swiglu
 
-_LOG2_E = math.log2(math.e)
+LOG2_E = math.log2(math.e)
 FINAL_LEVELS = 127
 """Rows before the output matrix have 8 bits, whatever the layers have."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Attributes: weight int8 ``[in, out]``; scale int64 ``[out]``, in units of 2^-exponent."""
+    """Attributes: weight int8 ``[in, out]``; scale int64 ``[out]``, in units of 2^-exponent.
+
+    Exponents are numbers, or inside a function the values of its attributes.
+    """
 
     weight: Value
     scale: Value
-    exponent: int
+    exponent: int | Value
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Gain:
     """int64, in units of 2^-exponent."""
 
     values: Value
-    exponent: int
+    exponent: int | Value
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class LayerValues:
     qkv: Linear
     qkv_bias: Gain | None
     kv_base: Value
-    key_exponent: int
-    value_exponent: int
+    key_exponent: int | Value
+    value_exponent: int | Value
     output: Linear
     ffn_gain: Gain
     gate_up: Linear
@@ -136,6 +139,10 @@ class Outcome:
     present: tuple[Cache, ...]
 
 
+Attend = Callable[[Value, LayerValues, Cache, Positions, Setting], tuple[Value, Cache]]
+Feed = Callable[[Value, LayerValues, Setting], Value]
+
+
 def decode(
     ids: Value,
     keep: Value,
@@ -144,6 +151,8 @@ def decode(
     layer: Callable[[int], LayerValues],
     setting: Setting,
     scope: Callable[[str], AbstractContextManager[None]] | None = None,
+    attend: Attend | None = None,
+    feed: Feed | None = None,
 ) -> Outcome:
     """Tokens after ``past``, all at once.
 
@@ -152,6 +161,7 @@ def decode(
         keep: int64 ``[1]``: of how many last tokens the logits are wanted.
         layer: gives a layer's constants; called once for each.
         scope: names what is written inside.
+        attend, feed: the halves of a layer in another form, `attention` and `feed_forward` if None.
     """
     backend, named = ids.backend, scope or _unnamed
     with named("embed"):
@@ -161,10 +171,10 @@ def decode(
     for index, cache in enumerate(past):
         values = layer(index)
         with named(f"layers.{index}/attention"):
-            h, now = attention(h, values, cache, positions, setting)
+            h, now = (attend or attention)(h, values, cache, positions, setting)
         present.append(now)
         with named(f"layers.{index}/ffn"):
-            h = feed_forward(h, values, setting)
+            h = (feed or feed_forward)(h, values, setting)
     with named("head"):
         end = backend.constant([2**62])
         last = backend.apply("Slice", h, -keep, end, backend.constant([1]))
@@ -188,6 +198,7 @@ def _unnamed(_: str) -> AbstractContextManager[None]:
 def _embed(ids: Value, table: Linear, residual_exponent: int) -> Value:
     columns = table.weight.gather(ids, axis=1).transpose(1, 2, 0).cast("int64")
     scaled = columns * table.scale.gather(ids).unsqueeze(-1)
+    assert isinstance(table.exponent, int)  # the embedding is in no function
     down = table.exponent - residual_exponent
     return rounded(scaled, 1 << down) if down > 0 else scaled * (1 << -down)
 
@@ -232,7 +243,7 @@ def attention(
     key_scale, value_scale = now.scale.cast("int64").transpose(0, 1, 3, 2).split(2, 1)
     zero = h.backend.constant(ZERO_POINT, "uint8")
     scores = h.backend.apply("MatMulInteger", q, keys.transpose(0, 1, 3, 2), zero)
-    m, k = _times(qm, qk + layer.key_exponent, _LOG2_E / math.sqrt(c.head_dim))
+    m, k = _times(qm, qk + layer.key_exponent, LOG2_E / math.sqrt(c.head_dim))
     high, low, pm, pk = di_clipped_softmax(
         scores.cast("int64") * key_scale, m, k, at.visible, value_scale
     )
@@ -292,10 +303,11 @@ def feed_forward(h: Value, layer: LayerValues, setting: Setting) -> Value:
         levels=setting.levels,
     )
     gate, up = di_matmul(x, layer.gate_up.weight, layer.gate_up.scale).split(2, -1)
-    exponent, argument, extra = layer.gate_up.exponent, gate, 0
+    exponent, argument = layer.gate_up.exponent, gate
+    extra: int | Value = 0
     if layer.gate_smoothing is not None:
         argument, extra = gate * layer.gate_smoothing.values, layer.gate_smoothing.exponent
-    m, k = _times(xm, xk + (exponent + extra), _LOG2_E)
+    m, k = _times(xm, xk + (exponent + extra), LOG2_E)
     y, shift = di_swiglu(gate, argument, up, m, k)
     x, m, k = di_quantize(y, levels=setting.levels)
     m, k = dyadic_product(m, k - shift + (SIGMOID_BITS + 2 * exponent), xm, xk)

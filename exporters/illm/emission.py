@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from exporters.illm.blocks import attention_block, feed_forward_block
 from exporters.illm.config import Config
 from exporters.illm.decoder import Cache, Setting, decode
 from exporters.illm.placing import Bits, Placement, QuantizedLayer
@@ -26,7 +27,7 @@ class Emission:
     """
 
     def __init__(self, config: Config, bits: Bits, context: int, *, inline: bool = False) -> None:
-        self._config, self._bits = config, bits
+        self._config, self._bits, self._inline = config, bits, inline
         self._graph = GraphBackend(inline=inline)
         self._place = Placement(self._graph, config, bits, context)
 
@@ -46,6 +47,8 @@ class Emission:
             lambda index: self._place.layer(index, next(layers)),
             Setting(c, LEVELS[self._bits.activations], residual),
             graph.scope,
+            attend=None if self._inline else attention_block,
+            feed=None if self._inline else feed_forward_block,
         )
         kept: Shape = [1, "kept", c.vocabulary]
         graph.output(outcome.next_token, "next_token", "int64", kept[:2])

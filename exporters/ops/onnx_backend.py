@@ -37,6 +37,7 @@ class _Emitter:
         self._inline = inline
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
+        self._attributes: set[str] = set()  # of the function that is written
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -59,14 +60,18 @@ class _Emitter:
     def call(
         self, called: Operator, inputs: Sequence[Value], attributes: Mapping[str, Value | int]
     ) -> Any:
-        if self._inline or any(isinstance(value, Value) for value in attributes.values()):
+        passed = {key: v.raw for key, v in attributes.items() if isinstance(v, Value)}
+        if self._inline or not self._attributes.issuperset(passed.values()):
             given = {key: lift(self, value) for key, value in attributes.items()}
             with self.scope(called.name):
                 return called.body(*inputs, **given)
         if called.name not in self.functions:
             self.functions[called.name] = _write_function(called, self.functions)
         outputs = len(self.functions[called.name].output)
-        results = self._node(called.name, inputs, outputs, dict(attributes), DOMAIN)
+        numbers = {key: value for key, value in attributes.items() if key not in passed}
+        results = self._node(called.name, inputs, outputs, numbers, DOMAIN)
+        for key, name in passed.items():  # on from the function around this call
+            self.nodes[-1].attribute.append(_reference(key, name))
         return results[0] if outputs == 1 else results
 
     def _node(
@@ -170,13 +175,12 @@ class _FunctionBackend(_Emitter):
 
     def attribute(self, name: str) -> Value:
         """The function's integer attribute as a scalar tensor."""
-        from onnx import AttributeProto, helper
+        from onnx import helper
 
         node = helper.make_node("Constant", [], [name], name=name)
-        node.attribute.append(
-            AttributeProto(name="value_int", type=AttributeProto.INT, ref_attr_name=name)
-        )
+        node.attribute.append(_reference("value_int", name))
         self.nodes.append(node)
+        self._attributes.add(name)
         return Value(self, name)
 
 
@@ -202,6 +206,13 @@ def _write_function(
         opsets,
         list(called.attributes),
     )
+
+
+def _reference(name: str, outer: str) -> onnx.AttributeProto:
+    """An integer attribute whose value is that of the function's attribute ``outer``."""
+    from onnx import AttributeProto
+
+    return AttributeProto(name=name, type=AttributeProto.INT, ref_attr_name=outer)
 
 
 def _element_type(dtype: str) -> int:
