@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +13,8 @@ from exporters.flashocc.options import ExportOptions
 from exporters.panoptic_flashocc.config import CONFIGS, NANO
 from exporters.panoptic_flashocc.model import PanopticFlashOcc
 from training import flashocc_mini
-from training.flashocc_mini import Place, Plan, Run, as_tensors, finish, frame_at, write_weights
+from training.flashocc_mini import Plan, Run, as_tensors, finish, write_weights
+from training.loop import Place
 from training.scenes import Scenes
 from training.trainee import Trainee, total
 
@@ -78,29 +77,12 @@ def test_an_interrupted_run_goes_on(scenes: Scenes, work: Path) -> None:
     rest = Run(PLAN, PLACE, scenes, folder)
     rest.resume()
     assert rest.step == 3
-    for name, value in half.trainee.network.state_dict().items():
-        assert torch.equal(value, rest.trainee.network.state_dict()[name])
+    for name, value in half.network.state_dict().items():
+        assert torch.equal(value, rest.network.state_dict()[name])
     rest.train(every=3)
     assert [line["step"] for line in rest.history] == [3, 6]
     write_weights(rest, folder / "w.safetensors")
     assert (folder / "w.safetensors").stat().st_size > 1000
-
-
-def test_every_epoch_takes_every_frame_once() -> None:
-    plan = dataclasses.replace(PLAN, frames=7)
-    orders = [[frame_at(plan, 7 * epoch + place) for place in range(7)] for epoch in range(3)]
-    assert all(Counter(order) == Counter(range(7)) for order in orders)
-    assert orders[0] != orders[1]
-
-
-def test_the_rate_rises_and_falls_to_nothing() -> None:
-    plan = Plan(steps=1000, warm_up=100, rate=1.0)
-    rates = np.array([plan.rate_at(step) for step in range(1001)])
-    assert rates.argmax() in (99, 100)
-    assert rates.max() == 1.0
-    assert (np.diff(rates[:100]) > 0).all()
-    assert (np.diff(rates[100:]) < 0).all()
-    assert rates[-1] < 1e-6
 
 
 def test_a_batch_is_the_mean_of_its_frames(scenes: Scenes) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -70,20 +68,3 @@ def test_twins_learn_from_the_same_turns(clouds: Clouds, tmp_path: Path) -> None
     for name in ("heat", "cells", "values"):
         assert torch.equal(batches[0][name], batches[1][name])
     assert set(batches[0]["pillars"].tolist()) == set(batches[1]["pillars"].tolist())
-
-
-def test_every_epoch_takes_every_frame_once() -> None:
-    plan = Schedule(frames=7)
-    orders = [[plan.frame_at(7 * epoch + place) for place in range(7)] for epoch in range(3)]
-    assert all(Counter(order) == Counter(range(7)) for order in orders)
-    assert orders[0] != orders[1]
-
-
-def test_the_rate_rises_and_falls_to_nothing() -> None:
-    plan = Schedule(steps=1000, warm_up=100, rate=1.0)
-    rates = np.array([plan.rate_at(step) for step in range(1001)])
-    assert rates.argmax() in (99, 100)
-    assert rates.max() == 1.0
-    assert (np.diff(rates[:100]) > 0).all()
-    assert (np.diff(rates[100:]) < 0).all()
-    assert rates[-1] < 1e-6
