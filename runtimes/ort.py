@@ -107,8 +107,14 @@ class OrtRuntime:
             fix=f"edgeport bench {model.path} --runtime {self.name}",
         )
 
-    def load(self, path: Path, *, threads: int | None = None) -> OrtSession:
+    def load(
+        self, path: Path, *, threads: int | None = None, kernels: Path | None = None
+    ) -> OrtSession:
         """Open ``path``; ``threads`` computes one operator, all cores where None.
+
+        Args:
+            kernels: a library of custom operators, as `runtimes.kernels.library` compiles it; they
+                take the place of the file's functions of the same names.
 
         Raises:
             UserError: not a model file, or it has an operator that ONNX Runtime does not know.
@@ -123,7 +129,7 @@ class OrtRuntime:
             raise UserError(
                 f"no model file at {path}", fix="Check the path, or run: edgeport export"
             )
-        return OrtSession(self.name, path, self.providers, threads)
+        return OrtSession(self.name, path, self.providers, threads, kernels)
 
 
 def cpu() -> OrtRuntime:
@@ -147,10 +153,15 @@ class OrtSession:
     """
 
     def __init__(
-        self, runtime: str, path: Path, providers: Sequence[str], threads: int | None
+        self,
+        runtime: str,
+        path: Path,
+        providers: Sequence[str],
+        threads: int | None,
+        kernels: Path | None = None,
     ) -> None:
         self.runtime = runtime
-        self._session: Any = _open(path, providers, threads)
+        self._session: Any = _open(path, providers, threads, kernels)
         landed = self._session.get_providers()[0]
         if landed != providers[0]:
             raise MissingRequirementError(
@@ -172,7 +183,7 @@ class OrtSession:
         self._session = None
 
 
-def _open(path: Path, providers: Sequence[str], threads: int | None) -> Any:
+def _open(path: Path, providers: Sequence[str], threads: int | None, kernels: Path | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -182,10 +193,23 @@ def _open(path: Path, providers: Sequence[str], threads: int | None) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if _planning_is_slow(path):
         options.enable_mem_reuse = False
+    if kernels is not None:
+        _register(kernels, options)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # its exceptions share no public base class
         raise _load_error(path, error) from error
+
+
+def _register(kernels: Path, options: Any) -> None:
+    try:
+        options.register_custom_ops_library(str(kernels))
+    except Exception as error:  # its exceptions share no public base class
+        raise MissingRequirementError(
+            f"ONNX Runtime {_version()} does not take the kernels in {kernels}: "
+            f"{' '.join(str(error).split())}",
+            fix="Delete that file, so that it is compiled again, or run without kernels",
+        ) from error
 
 
 _MANY_NODES = 2000

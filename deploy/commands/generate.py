@@ -38,6 +38,13 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the CPU session; all cores without it.")
     ] = None,
+    kernels: Annotated[
+        bool,
+        typer.Option(
+            "--kernels/--no-kernels",
+            help="Compile kernels for this CPU, once, and compute the same bits sooner.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Continue a text, or answer it, with a language model; the text is printed as it comes.
@@ -51,12 +58,15 @@ def command(
     Tokenizer, chat template and stop tokens come from the file. The same prompt and seed give the
     same text; with an integer-only file they do so on every machine.
 
+    Integer-only files decode several times faster with --kernels, which needs g++ and ONNX
+    Runtime's C++ headers.
+
     Known limits: one text at a time. It ends at the file's context, which --context of export sets.
     """
     out = Output(json=as_json)
     text = _prompt(prompt, prompt_file)
     sampling = Sampling(temperature, top_k, top_p)
-    with LanguageModel.open(file, threads=threads) as model:
+    with LanguageModel.open(file, threads=threads, kernels=kernels) as model:
         show = None if as_json else _show
         result = generate(
             model,

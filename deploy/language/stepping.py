@@ -22,6 +22,7 @@ from exporters.illm.source import Texts
 from exporters.illm.tokenizer import TEMPLATE_KEY, TOKENIZER_KEY, Tokenizer
 from exporters.modelfile import ModelFile, ModelSpec
 from runtimes.base import Session
+from runtimes.kernels import load_with_kernels
 from runtimes.registry import get, runtime_for
 
 Floats = NDArray[np.float64]
@@ -45,12 +46,20 @@ class LanguageModel:
         self.reset()
 
     @classmethod
-    def open(cls, path: Path, *, threads: int | None = None) -> LanguageModel:
+    def open(
+        cls, path: Path, *, threads: int | None = None, kernels: bool = False
+    ) -> LanguageModel:
         """Load ``path``.
 
+        Args:
+            kernels: compute the file's functions with compiled kernels (`runtimes.kernels`), which
+                give the same bits sooner.
+
         Raises:
-            UserError: no such file, not a language model, or it carries no tokenizer.
-            MissingRequirementError: the runtime or the tokenizer's library is not here.
+            UserError: no such file, not a language model, it carries no tokenizer, or no functions
+                that there are kernels for.
+            MissingRequirementError: the runtime or the tokenizer's library is not here, or what
+                compiles the kernels.
         """
         model = ModelFile(path)
         spec = model.require_spec()
@@ -60,7 +69,10 @@ class LanguageModel:
                 fix="Export one with: edgeport export illm --checkpoint DIR -o m.onnx",
             )
         tokenizer = Tokenizer(_texts(model, spec), spec.geometry.get("begin_token"))
+        functions = {function.name for function in model.proto.functions}
         del model  # its weights are not needed twice
+        if kernels:
+            return cls(spec, tokenizer, load_with_kernels(path, functions, threads=threads))
         return cls(spec, tokenizer, get(runtime_for(path)).load(path, threads=threads))
 
     @property

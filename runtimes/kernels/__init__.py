@@ -1,12 +1,20 @@
 """Compiled kernels in place of a model file's ``edgeport`` functions, for ONNX Runtime on the CPU.
 
-A function that a registered kernel of the same name, domain and types claims is left alone by ONNX
-Runtime, every other one is written out in standard operators. So a file runs with or without this
-library, and gives the same bits.
+A function that a registered kernel of the same domain, name and types claims is left alone by ONNX
+Runtime; every other one is written out in standard operators. So a file runs with or without this
+library, and gives the same bits: kernels compute in integers too, and tests compare them with the
+functions over their whole range.
+
+What was learned on SmolLM2-135M, integer W8A8. Stock operators spend a tenth of a step of decoding
+on matrix products; the rest is 29,000 nodes that start, and 64-bit divisions. Kernels for single
+operators (`DIMatMul` to `DIClippedSoftmax`) leave some ten thousand nodes. Kernels for half a layer
+each (`DIAttention`, `DIFeedForward`) leave 60 and a handful. Inside them divisions by a row's
+constant are an estimate and an exact correction, which vectorize.
 """
 
 from __future__ import annotations
 
 from runtimes.kernels.compiling import library
+from runtimes.kernels.loading import kernel_names, load_with_kernels
 
-__all__ = ["library"]
+__all__ = ["kernel_names", "library", "load_with_kernels"]
