@@ -38,7 +38,7 @@ VARIANTS = {
     "flashocc-mini": ("miou", "rayiou"),
     "panoptic-flashocc-mini": ("miou", "rayiou", "raypq"),
 }
-SOURCES = ("synthetic:32:9000", "synthetic:4x8:9000")
+SOURCES = ("synthetic:24:9000", "synthetic:3x8:9000")
 """Single frames as in training; and drives, where cameras fire one after the other in motion."""
 
 _FREE = 17
