@@ -64,13 +64,13 @@ VARIANTS = (
         name="pointpillars-mini",
         family="pillarhist",
         task="detection",
-        summary="160x160 pillars of 0.32 m, 0.2 M parameters, to train on a CPU; random weights",
+        summary="160x160 pillars of 0.32 m, 0.2 M parameters, trained on generated scenes",
     ),
     Variant(
         name="pillarhist-mini",
         family="pillarhist",
         task="detection",
-        summary="the same with a histogram of 16 heights; random weights",
+        summary="the same with a histogram of 16 heights, trained alike",
     ),
 )
 

@@ -26,7 +26,7 @@ _OF_WEIGHTS = (*_OF_HISTOGRAM, "max_points", "grid")
 
 SHIPPED = Shipped(
     Path(__file__).parent / "trained",
-    {},
+    {name: f"{name}.safetensors" for name in ("pillarhist-mini", "pointpillars-mini")},
     "its own grid and encoder",
 )
 
@@ -43,7 +43,8 @@ class ExportOptions:
         points: rows of the input; a cloud has at most so many points.
         surplus: ``refuse`` more points, or ``thin`` them to an even choice (by readers).
         bins, count_mode, xy_mode, proj: of the PillarHist encoder, see ``config.Histogram``.
-        max_points, max_pillars: of PointPillars' encoder.
+        max_points: of a pillar, in PointPillars' encoder.
+        max_pillars: with points, in PointPillars' encoder and PillarHist's.
         grid: ranges of x, y (low, high, cell) and z (low, high, high - low), metres.
         nms: ``rotated``, ``peak`` (centre heads) or ``none``.
         candidates: boxes of a sub-head that suppression looks at.
@@ -114,15 +115,16 @@ class ExportOptions:
             raise UserError(f"unknown variant {variant!r}", fix=did_you_mean(variant, CONFIGS))
         config = CONFIGS[variant]
         own = {name: getattr(self, name) for name in _OF_HISTOGRAM}
-        self._require(config, variant, Histogram, own)
-        caps = {"points": self.max_points, "pillars": self.max_pillars}
-        named = {f"max_{name}": value for name, value in caps.items()}
-        self._require(config, variant, HardPillars, named)
+        self._require(config, variant, (Histogram,), own)
+        self._require(config, variant, (HardPillars,), {"max_points": self.max_points})
+        capped = (HardPillars, Histogram)
+        self._require(config, variant, capped, {"max_pillars": self.max_pillars})
         if self.nms == "peak" and isinstance(config.head, AnchorHead):
             raise UserError(
                 f"--nms peak: {variant} has anchors and no heat map", fix="Choose rotated or none"
             )
-        parts = own if isinstance(config.encoder, Histogram) else caps
+        parts = own if isinstance(config.encoder, Histogram) else {"points": self.max_points}
+        parts = {**parts, "pillars": self.max_pillars}
         given = {name: value for name, value in parts.items() if value is not None}
         numbers = {
             "rows": self.points,
@@ -137,10 +139,12 @@ class ExportOptions:
         )
 
     @staticmethod
-    def _require(config: Config, variant: str, kind: type, given: Mapping[str, Any]) -> None:
+    def _require(
+        config: Config, variant: str, kinds: tuple[type, ...], given: Mapping[str, Any]
+    ) -> None:
         for name, value in given.items():
-            if value is not None and not isinstance(config.encoder, kind):
-                fitting = [k for k, v in CONFIGS.items() if isinstance(v.encoder, kind)]
+            if value is not None and not isinstance(config.encoder, kinds):
+                fitting = [k for k, v in CONFIGS.items() if isinstance(v.encoder, kinds)]
                 raise UserError(
                     f"--{name.replace('_', '-')} means nothing to {variant}",
                     fix=f"It is for {', '.join(fitting)}",
