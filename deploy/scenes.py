@@ -1,19 +1,26 @@
-"""What the report draws: camera images of a sample, and the occupancy that each file predicts."""
+"""What the report draws: camera images of a sample, and the occupancy that each file predicts.
+
+Instances are drawn where a model has them. Files number them as they come, so the numbers of every
+grid are made those of the first grid where two instances are the same (`deploy.instances`): then
+one thing has one colour in all views.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.samples.base import Samples, inputs_of, labels_of
+from deploy.instances import numbered_as
+from deploy.metrics.judges import INSTANCES, THINGS, instance_output
 from deploy.metrics.occupancy import SEMANTICS
 from deploy.metrics.task import has_ground_truth, occupancy_output
 from deploy.sessions import open_session
@@ -36,20 +43,43 @@ def draw_scenes(
     output = occupancy_output(spec)
     if output is None or count == 0:
         return []
+    ids = instance_output(spec)
     chosen = list(islice(zip(samples.names, samples, strict=True), count))
-    scenes = [_scene(spec, output, name, sample) for name, sample in chosen]
+    drawn: list[list[_Drawn]] = [[] for _ in chosen]
     for role, path in files.items():
         with open_session(path, threads=threads) as session:
-            for (_, sample), scene in zip(chosen, scenes, strict=True):
-                labels = session.run(inputs_of(sample))[output.name]
+            for (_, sample), grids in zip(chosen, drawn, strict=True):
+                outputs = session.run(inputs_of(sample))
+                labels = outputs[output.name]
                 if output.semantics.endswith("logits"):
                     labels = labels.argmax(axis=-1)
-                scene["grids"].append(_grid(role, labels))
-    for (_, sample), scene in zip(chosen, scenes, strict=True):
+                grids.append(_Drawn(role, labels, outputs[ids.name] if ids else None))
+    for (_, sample), grids in zip(chosen, drawn, strict=True):
         truth = labels_of(sample)
         if has_ground_truth(truth, spec):
-            scene["grids"].append(_grid("ground truth", truth[SEMANTICS]))
-    return scenes
+            found = _true_things(truth, spec) if ids else None
+            grids.append(_Drawn("ground truth", truth[SEMANTICS], found))
+    return [
+        _scene(spec, output, name, sample) | {"grids": _packed(grids)}
+        for (name, sample), grids in zip(chosen, drawn, strict=True)
+    ]
+
+
+class _Drawn(NamedTuple):
+    """One grid: labels ``[x, y, z]``, and the number of each voxel's instance, 0 for none."""
+
+    name: str
+    labels: Array
+    instances: Array | None
+
+
+def _true_things(truth: Mapping[str, Array], spec: ModelSpec) -> Array | None:
+    """Instances of the ground truth; its numbers of road, trees and the like are left out."""
+    if INSTANCES not in truth:
+        return None
+    things = [index for index, name in enumerate(spec.classes) if name in THINGS]
+    found: Array = np.where(np.isin(truth[SEMANTICS], things), truth[INSTANCES], 0)
+    return found
 
 
 def _scene(spec: ModelSpec, output: OutputSpec, name: str, sample: Mapping[str, Array]) -> JSON:
@@ -62,13 +92,24 @@ def _scene(spec: ModelSpec, output: OutputSpec, name: str, sample: Mapping[str, 
         "voxel_m": details["voxel_m"][0],
         "origin_m": details["origin_m"],
         "images": [image for item in images for image in _thumbnails(item, sample[item.name])],
-        "grids": [],
     }
 
 
-def _grid(name: str, labels: Array) -> JSON:
-    packed = zlib.compress(np.ascontiguousarray(labels, dtype=np.uint8).tobytes(), level=9)
-    return {"name": name, "labels": base64.b64encode(packed).decode(), "note": ""}
+def _packed(grids: Sequence[_Drawn]) -> list[JSON]:
+    """Entries under ``grids``; instances take the numbers of the first grid that has any."""
+    first = next((grid.instances for grid in grids if grid.instances is not None), None)
+    entries = []
+    for name, labels, instances in grids:
+        entry = {"name": name, "labels": _pack(labels, "u1"), "note": ""}
+        if instances is not None and first is not None:
+            entry["instances"] = _pack(numbered_as(first, instances), "<u2")
+        entries.append(entry)
+    return entries
+
+
+def _pack(voxels: Array, kind: str) -> str:
+    packed = zlib.compress(np.ascontiguousarray(voxels).astype(kind).tobytes(), level=9)
+    return base64.b64encode(packed).decode()
 
 
 def _thumbnails(spec: InputSpec, images: Array) -> list[JSON]:

@@ -52,7 +52,7 @@ from exporters.modelfile import ModelSpec, OutputSpec
 
 INSTANCES = "instances"
 _IDS = "instance-ids"  # semantics of the output
-_THINGS = (
+THINGS = (
     "bicycle",
     "bus",
     "car",
@@ -217,7 +217,7 @@ class OutputRayPQ(OutputRays):
     def __init__(self, output: OutputSpec, ids: OutputSpec, classes: tuple[str, ...]) -> None:
         super().__init__(output, classes)
         self._ids = ids
-        self._things = [index for index, name in enumerate(classes) if name in _THINGS]
+        self._things = [index for index, name in enumerate(classes) if name in THINGS]
 
     def rows(
         self,
@@ -260,14 +260,19 @@ def _rayiou(spec: ModelSpec | None) -> TaskMetric:
 
 def _raypq(spec: ModelSpec | None) -> TaskMetric:
     output, classes = _occupancy(spec, "RayPQ")
-    outputs = spec.outputs if spec is not None else ()
-    ids = next((o for o in outputs if o.semantics == _IDS), None)
+    ids = instance_output(spec)
     if ids is None:
         raise UserError(
             "the model file declares no output of instance ids, which RayPQ needs",
             fix="Export a variant with -pano, or judge the labels with --metric rayiou",
         )
     return OutputRayPQ(output, ids, classes)
+
+
+def instance_output(spec: ModelSpec | None) -> OutputSpec | None:
+    """The output that numbers the instances, where a model has one."""
+    outputs = spec.outputs if spec is not None else ()
+    return next((output for output in outputs if output.semantics == _IDS), None)
 
 
 def _occupancy(spec: ModelSpec | None, metric: str) -> tuple[OutputSpec, tuple[str, ...]]:

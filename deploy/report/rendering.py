@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 MAX_BYTES = 15_000_000
 _PAGE = Path(__file__).parent / "page"
 _STYLES = ("base.css", "parts.css", "scene.css", "print.css")
-_SCRIPTS = ("page.js", "grids.js", "birdseye.js", "faces.js", "orbit.js", "voxels.js", "scene.js")
+_SCRIPTS = (
+    "page.js",
+    "grids.js",
+    "paint.js",
+    "birdseye.js",
+    "faces.js",
+    "orbit.js",
+    "voxels.js",
+    "scene.js",
+)
 _MOUNTING = {
     place: rank
     for rank, place in enumerate(

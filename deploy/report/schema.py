@@ -244,10 +244,14 @@ class CameraImage(_Part):
 
 
 class LabelGrid(_Part):
-    """``labels`` is base64 of zlib of uint8 labels in C order of ``shape``."""
+    """``labels`` is base64 of zlib of uint8 labels in C order of ``shape``.
+
+    ``instances`` is that of little-endian uint16 numbers, 0 for none; empty where nobody has any.
+    """
 
     name: str
     labels: str
+    instances: str = ""
     note: str = ""
 
 
@@ -271,10 +275,13 @@ class Scene(_Part):
 
     @model_validator(mode="after")
     def _labels_fill_the_grid(self) -> Scene:
+        wanted = prod(self.shape)
         for grid in self.grids:
-            found, wanted = _inflated_size(grid.labels, prod(self.shape)), prod(self.shape)
+            found = _inflated_size(grid.labels, wanted)
             if found != wanted:
                 raise ValueError(f"grid {grid.name!r} holds {found} labels, its shape {wanted}")
+            if grid.instances and _inflated_size(grid.instances, 2 * wanted) != 2 * wanted:
+                raise ValueError(f"grid {grid.name!r} has not one instance number a voxel")
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from calibration.samples import InMemorySamples
 from deploy.scenes import as_rgb, draw_scenes
+from deploy.sessions import open_session
 from exporters.flashocc.preprocess import normalise
 from exporters.modelfile import InputSpec
 
@@ -51,3 +53,27 @@ def test_a_scene_has_the_cameras_and_the_ground_truth(mini: Mini) -> None:
 def test_as_many_scenes_as_asked(mini: Mini, count: int) -> None:
     scenes = draw_scenes(mini.spec, {}, blocky_images(2, 4, mini.spec), count, threads=1)
     assert len(scenes) == count
+
+
+def test_instances_are_drawn_where_a_model_has_them(tmp_path: Path) -> None:
+    """Those of the model as they came, those of the ground truth without road and trees."""
+    from exporters import export
+
+    model = export("panoptic-flashocc-nano", tmp_path / "nano.onnx").model
+    spec = model.require_spec()
+    (sample,) = blocky_images(1, 4, spec)
+    shape = spec.outputs[0].shape
+    truth = np.full(shape, spec.classes.index("driveable_surface"), np.uint8)
+    truth[:4, :4, :2] = spec.classes.index("car")
+    ids = np.where(truth == spec.classes.index("car"), 1, 2).astype(np.uint8)
+    labels = {"semantics": truth, "mask_camera": np.ones_like(truth), "instances": ids}
+    full = sample | {f"label.{key}": value for key, value in labels.items()}
+    (scene,) = draw_scenes(spec, {"fp32": model.path}, InMemorySamples([full]), 1, threads=1)
+    found = []
+    for grid in scene["grids"]:
+        packed = zlib.decompress(base64.b64decode(grid["instances"]))
+        found.append(np.frombuffer(packed, "<u2").reshape(shape))
+    with open_session(model.path, threads=1) as session:
+        assert np.array_equal(found[0], session.run(sample)["instances"])
+    assert found[0].any()
+    assert np.array_equal(found[1] > 0, truth == spec.classes.index("car"))

@@ -2,11 +2,11 @@
 // One map a grid, and one that shows in how many voxels of a column the first two differ.
 
 class BirdsEye {
-  constructor(host, reading, classes) {
+  constructor(host, reading, classes, paints) {
     this.host = host;
     this.reading = reading;
     this.classes = classes;
-    this.palette = paletteOf(classes);
+    this.paints = paints;
     this.maps = [];
     this.cell = null; // [x, y] under the pointer or the arrow keys
   }
@@ -59,16 +59,18 @@ class BirdsEye {
     const { nx, ny, nz } = this.scene;
     const context = map.image.getContext("2d");
     const image = context.createImageData(ny, nx);
+    const { palette } = this.paints;
+    const painted = this.paints.of(map.grid);
     let drawn = 0;
     for (let x = 0; x < nx; x += 1) {
       for (let y = 0; y < ny; y += 1) {
         const z = this.highest(map.grid.labels, x, y);
         if (z < 0) continue;
         drawn += 1;
-        const label = map.grid.labels[(x * ny + y) * nz + z];
+        const colour = painted[(x * ny + y) * nz + z];
         const shade = 0.8 + (0.2 * (z + 1)) / nz; // a little relief: higher is lighter
         const at = ((nx - 1 - x) * ny + (ny - 1 - y)) * 4;
-        for (let c = 0; c < 3; c += 1) image.data[at + c] = this.palette[label * 3 + c] * shade;
+        for (let c = 0; c < 3; c += 1) image.data[at + c] = palette[colour * 3 + c] * shade;
         image.data[at + 3] = 255;
       }
     }
@@ -201,8 +203,9 @@ class BirdsEye {
     const seen = grids.map((grid) => {
       const z = this.highest(grid.labels, x, y);
       if (z < 0) return `${spelled(grid.name)} nothing`;
-      const label = grid.labels[(x * ny + y) * nz + z];
-      return `${spelled(grid.name)} ${this.nameOf(label)} up to ${(origin[2] + (z + 1) * voxel).toFixed(1)} m`;
+      const at = (x * ny + y) * nz + z;
+      const number = grid.instances?.[at] ? ` ${grid.instances[at]}` : "";
+      return `${spelled(grid.name)} ${this.nameOf(grid.labels[at])}${number} up to ${(origin[2] + (z + 1) * voxel).toFixed(1)} m`;
     });
     return `${place}: ${seen.join("; ")}`;
   }

@@ -1,7 +1,7 @@
 // From labels to the faces that can be seen: a voxel's face counts where its neighbour is empty,
 // hidden or cut away. One face is two 32-bit words, in a texture:
 //   word 0: x in bits 0-15, y in bits 16-31
-//   word 1: z in bits 0-7, label in bits 8-15, corner light in bits 16-23 (four times two bits)
+//   word 1: z in bits 0-7, colour in bits 8-15, corner light in bits 16-23 (four times two bits)
 // Faces are grouped by direction (-x +x -y +y -z +z), so a viewer can skip those turned away.
 
 const MOST_FACES = 1_200_000;
@@ -70,8 +70,9 @@ function cornerLight(solid, open, u, v) {
     | (corner(left, up, solid[open - u + v]) << 4) | (corner(right, up, solid[open + u + v]) << 6);
 }
 
+// painted: the index of each voxel's colour.
 // -> { words, groups: [{first, count}] x 6, occupied, drawn, all, radius } (radius null: everything)
-function exposedFaces(scene, labels, visible, top, limit = MOST_FACES) {
+function exposedFaces(scene, labels, painted, visible, top, limit = MOST_FACES) {
   const { nx, ny, nz } = scene;
   const voxels = solidVoxels(scene, labels, visible, top);
   const { solid, strides } = voxels;
@@ -94,14 +95,14 @@ function exposedFaces(scene, labels, visible, top, limit = MOST_FACES) {
   const next = groups.map((group) => group.first * 2);
   forEachSolid(scene, solid, strides, (at, x, y, z) => {
     if (!near(x, y)) return;
-    const label = labels[(x * ny + y) * nz + z];
+    const colour = painted[(x * ny + y) * nz + z];
     for (let direction = 0; direction < 6; direction += 1) {
       const axis = direction >> 1;
       const open = at + (direction & 1 ? strides[axis] : -strides[axis]);
       if (solid[open]) continue;
       const light = cornerLight(solid, open, strides[(axis + 1) % 3], strides[(axis + 2) % 3]);
       words[next[direction]] = x | (y << 16);
-      words[next[direction] + 1] = z | (label << 8) | (light << 16);
+      words[next[direction] + 1] = z | (colour << 8) | (light << 16);
       next[direction] += 2;
     }
   });

@@ -3,9 +3,16 @@
 async function inflate(base64, length) {
   const packed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const labels = new Uint8Array(await new Response(stream).arrayBuffer());
-  if (labels.length !== length) throw new Error(`a grid holds ${labels.length} labels, not ${length}`);
-  return labels;
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  if (bytes.length !== length) throw new Error(`a grid holds ${bytes.length} bytes, not ${length}`);
+  return bytes;
+}
+
+// Little-endian numbers of 16 bits, on any machine.
+function numbers16(bytes) {
+  const numbers = new Uint16Array(bytes.length / 2);
+  for (let i = 0; i < numbers.length; i += 1) numbers[i] = bytes[2 * i] | (bytes[2 * i + 1] << 8);
+  return numbers;
 }
 
 // A scene with its grids inflated, and the geometry that every view needs.
@@ -14,7 +21,8 @@ async function loadScene(raw) {
   const grids = [];
   for (const grid of raw.grids) {
     const labels = await inflate(grid.labels, nx * ny * nz);
-    grids.push({ name: grid.name, note: grid.note, labels, counts: countLabels(labels) });
+    const instances = grid.instances ? numbers16(await inflate(grid.instances, 2 * nx * ny * nz)) : null;
+    grids.push({ name: grid.name, note: grid.note, labels, instances, counts: countLabels(labels) });
   }
   return { sample: raw.sample, nx, ny, nz, free: raw.free, voxel: raw.voxel_m, origin: raw.origin_m, grids };
 }

@@ -10,8 +10,9 @@ class SceneView {
     this.hidden = new Set();
     this.top = Infinity;
     this.pending = false;
+    this.paints = new Paints(data.classes);
     const at = (id) => document.getElementById(id);
-    this.birdseye = new BirdsEye(at("birdseye"), at("birdseye-reading"), data.classes);
+    this.birdseye = new BirdsEye(at("birdseye"), at("birdseye-reading"), data.classes, this.paints);
     this.pace = new Pace(() => this.panes.forEach((pane) => pane.draw(FULL_DENSITY)));
     this.orbit = new Orbit(() => this.refresh(false));
     this.panes = [];
@@ -26,6 +27,9 @@ class SceneView {
     });
     for (const button of this.root.querySelectorAll("[data-classes]")) {
       button.addEventListener("click", () => this.chooseClasses(button.dataset.classes));
+    }
+    for (const button of this.root.querySelectorAll("[data-colour]")) {
+      button.addEventListener("click", () => this.colourBy(button.dataset.colour));
     }
     for (const button of this.root.querySelectorAll("[data-view]")) {
       button.addEventListener("click", () => this.orbit.look(button.dataset.view, this.viewScale()));
@@ -61,6 +65,9 @@ class SceneView {
     const first = !this.scene;
     this.scene = scene;
     this.birdseye.setScene(scene);
+    const numbered = scene.grids.some((grid) => grid.instances);
+    document.getElementById("colour-choices").hidden = !numbered;
+    if (!numbered && this.paints.byInstance) this.colourBy("class");
     this.setUpHeight();
     this.listClasses();
     if (first) this.orbit.look("behind", this.viewScale());
@@ -101,6 +108,15 @@ class SceneView {
       return row;
     });
     list.replaceChildren(...rows.filter(Boolean));
+  }
+
+  // "class" or "instance": in every view.
+  colourBy(which) {
+    this.paints.byInstance = which === "instance";
+    for (const button of this.root.querySelectorAll("[data-colour]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.colour === which));
+    }
+    this.refresh(true);
   }
 
   chooseClasses(which) {
@@ -177,7 +193,7 @@ class LabelledPane {
     this.choice.addEventListener("change", () => view.refresh(true));
     this.fillChoices();
     try {
-      this.pane = new VoxelPane(this.canvas, view.orbit, paletteOf(view.data.classes));
+      this.pane = new VoxelPane(this.canvas, view.orbit);
       attachPointers(this.canvas, view.orbit);
       attachKeys(this.canvas, view.orbit);
     } catch (error) {
@@ -197,10 +213,12 @@ class LabelledPane {
     const grid = this.view.scene.grids[this.choice.selectedIndex];
     this.note.textContent = grid.note;
     if (!this.pane) return;
-    const mesh = exposedFaces(this.view.scene, grid.labels, visible, top);
-    this.pane.setFaces(this.view.scene, mesh);
+    const { scene, paints } = this.view;
+    const mesh = exposedFaces(scene, grid.labels, paints.of(grid), visible, top);
+    this.pane.setFaces(scene, mesh, paints.palette);
     this.canvas.setAttribute("aria-label", `${spelled(grid.name)} occupancy in three dimensions, ${whole.format(mesh.occupied)} voxels`);
-    this.statement.textContent = describeMesh(mesh);
+    const things = grid.instances ? countInstances(scene, grid, visible, top) : null;
+    this.statement.textContent = describeMesh(mesh) + (things === null ? "" : ` ${whole.format(things)} ${things === 1 ? "instance" : "instances"}.`);
   }
 
   draw(density) {

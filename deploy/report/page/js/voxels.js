@@ -118,10 +118,9 @@ function sceneLines(extentM) {
 }
 
 class VoxelPane {
-  constructor(canvas, orbit, colours) {
+  constructor(canvas, orbit) {
     this.canvas = canvas;
     this.orbit = orbit;
-    this.colours = colours;
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => { this.setUp(); this.upload(); this.draw(FULL_DENSITY); });
     this.setUp();
@@ -137,9 +136,8 @@ class VoxelPane {
     this.lineBuffer = gl.createBuffer();
     gl.bindBuffer(gl.ARRAY_BUFFER, this.lineBuffer);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-    this.bindTexture(0);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.colours);
-    this.bindTexture(1); // the faces; filled by upload
+    this.bindTexture(0); // the colours; both are filled by upload
+    this.bindTexture(1); // the faces
     gl.enable(gl.DEPTH_TEST);
     gl.enable(gl.CULL_FACE);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
@@ -152,9 +150,11 @@ class VoxelPane {
     for (const side of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, side, gl.NEAREST);
   }
 
-  setFaces(scene, mesh) {
+  // colours: 256 of them, three bytes each.
+  setFaces(scene, mesh, colours) {
     this.scene = scene;
     this.mesh = mesh;
+    this.colours = colours;
     this.upload();
   }
 
@@ -166,6 +166,9 @@ class VoxelPane {
     const rows = Math.max(1, Math.ceil(this.mesh.drawn / FACES_A_ROW));
     const words = new Uint32Array(rows * FACES_A_ROW * 2);
     words.set(this.mesh.words);
+    gl.activeTexture(gl.TEXTURE0);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.colours);
+    gl.activeTexture(gl.TEXTURE1);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RG32UI, FACES_A_ROW, rows, 0, gl.RG_INTEGER, gl.UNSIGNED_INT, words);
     gl.bufferData(gl.ARRAY_BUFFER, this.lineParts.points, gl.STATIC_DRAW);
   }
