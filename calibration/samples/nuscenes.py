@@ -152,14 +152,18 @@ class NuScenesRoot:
                 labels[RAY_ORIGINS] = self._ray_origins(token)
         return labels
 
-    def hashes(self, token: str) -> dict[str, Any]:
-        """What a sample's content depends on: its files, poses and labels."""
+    def hashes(self, token: str, sweeps: int | None = None) -> dict[str, Any]:
+        """What a sample's content depends on: its files, poses and labels; see `frame`."""
+        scans: list[dict[str, Any]] = []
+        if sweeps is not None and LIDAR in self._data[token]:
+            scans = self._sweeps.hashes(self._data[token][LIDAR]["filename"], sweeps)
         sensors = self._data[token].values()
         occupancy = self._occupancy(token)
         return {
             "token": token,
             "files": {d["filename"]: sha256_file(self.path / d["filename"]) for d in sensors},
             **({"occupancy": sha256_file(occupancy)} if occupancy is not None else {}),
+            **({"sweeps": scans} if scans else {}),
             "mounts": [self._mounts[data["calibrated_sensor_token"]] for data in sensors],
             "poses": [self._ego[data["ego_pose_token"]] for data in sensors],
             "boxes": self._annotations[token],
@@ -295,7 +299,7 @@ def open_nuscenes(root: NuScenesRoot, spec: ModelSpec) -> LazySamples:
     return LazySamples(
         tokens,
         lambda index: sample_of(root.frame(tokens[index], sweeps), spec),
-        lambda index: root.hashes(tokens[index]),
+        lambda index: root.hashes(tokens[index], sweeps),
         spec,
         root.scenes,
     )

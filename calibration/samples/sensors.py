@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from calibration.samples.base import LABEL_PREFIX, Array
 from calibration.samples.pictures import IMAGE, picture_input
 from calibration.samples.points import POINT_COUNT, POINTS, PointCloud, filled, rows_of
+from exporters.clouds import intensities, intensity_problem, require_pillars
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec, ModelSpec
 from exporters.spans import COPIES, DECODE, span
@@ -58,7 +59,8 @@ def sample_of(frame: SensorFrame, spec: ModelSpec) -> dict[str, Array]:
     """Inputs and labels.
 
     Raises:
-        UserError: an input takes what the source does not have, or is not described.
+        UserError: an input takes what the source does not have, or is not described; points lie in
+            too many pillars, or have intensities of another scale.
     """
     sample = {LABEL_PREFIX + name: value for name, value in frame.labels.items()}
     rows: NDArray[np.float32] | None = None
@@ -66,6 +68,8 @@ def sample_of(frame: SensorFrame, spec: ModelSpec) -> dict[str, Array]:
         if item.semantics == POINTS:
             with span(DECODE):
                 rows = rows_of(_scan(frame, item), item)
+            _require_scale(rows, item, frame)
+            require_pillars(rows, item)
             with span(COPIES):
                 sample[item.name] = filled(rows, item)
         elif item.semantics == IMAGE:
@@ -88,6 +92,18 @@ def _scan(frame: SensorFrame, item: InputSpec) -> PointCloud:
             fix="Give a KITTI or nuScenes root, or .npz files",
         )
     return frame.points()
+
+
+def _require_scale(rows: NDArray[np.float32], item: InputSpec, frame: SensorFrame) -> None:
+    """A file of points does not say on which scale its intensities are."""
+    seen = intensities(rows, item)
+    if not len(seen):
+        return
+    problem = intensity_problem(float(seen.min()), float(seen.max()), len(seen), item)
+    if problem:
+        raise UserError(
+            f"{frame.name}: {problem}", fix="The files are on another scale than their format has"
+        )
 
 
 def _picture(frame: SensorFrame, item: InputSpec) -> NDArray[np.uint8]:

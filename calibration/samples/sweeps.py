@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from calibration.samples.nuscenes import pose
 from calibration.samples.points import COLUMNS, TIME, PointCloud, read_points
 from calibration.samples.tables import Index, Row, rows
+from exporters.files import sha256_file
 
 EGO_M = 1.0
 INTENSITY_MAX = 255.0
@@ -48,21 +49,29 @@ class Sweeps:
         Raises:
             UserError: a file or a row is missing or damaged.
         """
-        data, tokens, poses, mounts = self._all()
-        row = data[tokens.get(filename, filename)]
-        to_key = np.linalg.inv(self._to_world(row, poses, mounts))
-        parts, newest = [], row["timestamp"]
-        for number in range(count):
+        scans = self._back_from(filename, count)
+        to_key = np.linalg.inv(self._to_world(scans[0]))
+        parts, newest = [], scans[0]["timestamp"]
+        for number, row in enumerate(scans):
             values = self.scan(row["filename"])
             if number:
-                move = to_key @ self._to_world(row, poses, mounts)
+                move = to_key @ self._to_world(row)
                 values[:, :3] = values[:, :3] @ move[:3, :3].T + move[:3, 3]
             age = np.full((len(values), 1), (newest - row["timestamp"]) * 1e-6, np.float32)
             parts.append(np.concatenate([values, age], axis=1))
-            if not row["prev"]:
-                break
-            row = data[row["prev"]]
         return PointCloud(np.concatenate(parts), (*COLUMNS, TIME), INTENSITY_MAX)
+
+    def hashes(self, filename: str, count: int) -> list[dict[str, Any]]:
+        """What the cloud depends on besides the key frame: the scans before it, and where from."""
+        return [
+            {
+                "file": row["filename"],
+                "sha256": sha256_file(self._path / row["filename"]),
+                "timestamp": row["timestamp"],
+                "to_world": self._to_world(row).tolist(),
+            }
+            for row in self._back_from(filename, count)[1:]
+        ]
 
     def scan(self, filename: str) -> NDArray[np.float32]:
         """One scan without the vehicle's own returns, in the sensor's frame then."""
@@ -70,7 +79,16 @@ class Sweeps:
         own = (np.abs(values[:, :2]) < EGO_M).all(axis=1)
         return np.asarray(values[~own])
 
-    def _to_world(self, row: Row, poses: Index[Row], mounts: Index[Row]) -> NDArray[np.float64]:
+    def _back_from(self, filename: str, count: int) -> list[Row]:
+        """The key frame's row of ``sample_data`` and those before it."""
+        data, tokens, _, _ = self._all()
+        found = [data[tokens.get(filename, filename)]]
+        while len(found) < count and found[-1]["prev"]:
+            found.append(data[found[-1]["prev"]])
+        return found
+
+    def _to_world(self, row: Row) -> NDArray[np.float64]:
+        _, _, poses, mounts = self._all()
         place: NDArray[np.float64] = pose(poses[row["ego_pose_token"]]) @ pose(
             mounts[row["calibrated_sensor_token"]]
         )

@@ -1,29 +1,34 @@
 """``edgeport::PillarHistogram``: how many points share a point's cell, and their intensities' sum.
 
-    cell   = (bin * ny + y) * nx + x,   (x, y, bin) = floor((xyz - low) / step)      float32
+    (x, y, bin) = floor((xyz - low) / step)                                           float32
+    place  = y * nx + x                                                    of the pillar, int64
+    slot   = number * bins + bin       number: of the pillar among those with points, by place
     counts = number of counted rows in the cell of this row                           int32, exact
     sums   = sum of clip(round(scale * intensity), 0, 255) over those rows            int32, exact
 
-A row counts if its index lies in ``size``, its x or y is at least ``ego`` away from 0 and all its
-values are finite. A row that does not count is given the cell of the first row that does, so every
-row may be written where its cell lies: equal cells have equal values. Where no row counts, cells
-and counts are 0. The sums are integers, so the order of the points cannot change them.
+A row counts if its index lies in ``size``, its x or y is at least ``ego`` away from 0, all its
+values are finite and its pillar's number is below ``pillars``. A row that does not count is given
+the place and the slot of the first row that does, so every row may be written where its cell lies:
+equal cells have equal values. Where no row counts, all four are 0. The sums are integers, so the
+order of the points cannot change them.
 
 | tensor or attribute | |
 |---|---|
 | ``points`` | float32 ``[N, columns]``: x, y, z, intensity, … |
-| ``cells``, ``counts``, ``sums`` | int64, int32, int32 ``[N]`` |
+| ``places``, ``slots``, ``counts``, ``sums`` | int64, int64, int32, int32 ``[N]`` |
 | ``low``, ``step`` | floats, 3: metres |
-| ``size`` | ints, 3: nx, ny, bins; their product must be below 2^31 |
+| ``size`` | ints, 3: nx, ny, bins |
 | ``scale`` | float: 255 over the intensity of a full return |
 | ``ego`` | float: metres; 0 leaves nothing out |
+| ``pillars`` | int: at most so many; times bins it must be below 2^31 |
 
-Two bodies compute the same integers. ``PillarHistogram`` adds with ``ScatterElements``.
-``PillarHistogramSorted`` is for runtimes without such a reduction (TensorRT before 10,
-TensorRT-RTX): a stable radix sort of the cells, four bits a pass. The place of a row in a pass is
-its place in the running sum over the 16 x N table of which row has which digit; totals of a cell
-are differences of running sums at its borders. It uses ``CumSum``, ``Gather`` and
-``ScatterElements`` with indices that never repeat.
+Cells are counted in a table of ``pillars * bins`` numbers, not in the whole grid, which is empty
+but for a hundredth: clearing it would cost more than all else. Two bodies compute the same
+integers. ``PillarHistogram`` adds with ``ScatterElements``. ``PillarHistogramSorted`` is for
+runtimes without such a reduction (TensorRT before 10, TensorRT-RTX): a stable radix sort of the
+slots, four bits a pass. The place of a row in a pass is its place in the running sum over the
+16 x N table of which row has which digit; totals of a cell are differences of running sums at its
+borders. It uses ``CumSum``, ``Gather`` and ``ScatterElements`` with indices that never repeat.
 """
 
 from __future__ import annotations
@@ -39,7 +44,8 @@ if TYPE_CHECKING:
 DOMAIN = "edgeport"
 NAME = "PillarHistogram"
 SORTED = "PillarHistogramSorted"
-ATTRIBUTES = ("low", "step", "size", "scale", "ego")
+ATTRIBUTES = ("low", "step", "size", "scale", "ego", "pillars")
+OUTPUTS = ("places", "slots", "counts", "sums")
 
 _LARGEST = 3.0e38  # below float32's infinity, and false for NaN
 _DIGIT_BITS = 4
@@ -51,13 +57,14 @@ def pillar_histogram(
     step: Sequence[float],
     size: Sequence[int],
     scale: float,
+    pillars: int,
     ego: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The operator on torch tensors; see the module for what it gives."""
-    cells, counts, sums = _registered()(
-        points, list(low), list(step), list(size), float(scale), float(ego)
+    places, slots, counts, sums = _registered()(
+        points, list(low), list(step), list(size), float(scale), float(ego), int(pillars)
     )
-    return cells, counts, sums
+    return places, slots, counts, sums
 
 
 def translation() -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -67,14 +74,15 @@ def translation() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     formal = onnx.defs.OpSchema.FormalParameter
     kinds = onnx.defs.OpSchema.AttrType
-    types = dict(zip(ATTRIBUTES, (kinds.FLOATS, kinds.FLOATS, kinds.INTS), strict=False))
+    types = {"low": kinds.FLOATS, "step": kinds.FLOATS, "size": kinds.INTS, "pillars": kinds.INT}
     schema = onnx.defs.OpSchema(
         NAME,
         DOMAIN,
         1,
         inputs=[formal("points", "tensor(float)")],
         outputs=[
-            formal("cells", "tensor(int64)"),
+            formal("places", "tensor(int64)"),
+            formal("slots", "tensor(int64)"),
             formal("counts", "tensor(int32)"),
             formal("sums", "tensor(int32)"),
         ],
@@ -84,21 +92,23 @@ def translation() -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
     node = values.Op(values.Opset(DOMAIN, 1), NAME, schema)
 
-    def write(points: Any, low: Any, step: Any, size: Any, scale: float, ego: float) -> Any:
+    def write(
+        points: Any, low: Any, step: Any, size: Any, scale: float, ego: float, pillars: int
+    ) -> Any:
         numbers = {"low": list(low), "step": list(step), "size": list(size)}
-        return node(points, **numbers, scale=scale, ego=ego)
+        return node(points, **numbers, scale=scale, ego=ego, pillars=pillars)
 
     return _registered(), write
 
 
-def functions(volume: int) -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
-    """The bodies for a grid of at most ``volume`` cells: the adding one and the sorting one."""
-    return _adding(), _sorting(passes=max(1, -(-(volume - 1).bit_length() // _DIGIT_BITS)))
+def functions(cells: int) -> tuple[onnx.FunctionProto, onnx.FunctionProto]:
+    """The bodies for at most ``cells`` (pillars * bins): the adding one and the sorting one."""
+    return _adding(), _sorting(passes=max(1, -(-(cells - 1).bit_length() // _DIGIT_BITS)))
 
 
 _SCHEMA = (
-    "(Tensor points, float[] low, float[] step, int[] size, float scale, float ego)"
-    " -> (Tensor, Tensor, Tensor)"
+    "(Tensor points, float[] low, float[] step, int[] size, float scale, float ego, int pillars)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -122,7 +132,8 @@ def _eager(
     size: list[int],
     scale: float,
     ego: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+    pillars: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     import torch
 
     index = torch.floor((points[:, :3] - points.new_tensor(low)) / points.new_tensor(step))
@@ -130,20 +141,29 @@ def _eager(
     taken &= (points.abs() < _LARGEST).all(dim=1)
     taken &= points[:, :2].abs().amax(dim=1) >= ego
     x, y, height = torch.where(taken[:, None], index, 0).to(torch.int64).unbind(dim=1)
-    cells = (height * size[1] + y) * size[0] + x
-    cells = torch.where(taken, cells, cells[taken.to(torch.int32).argmax()])
+    places = y * size[0] + x
+    there, number = torch.unique(torch.where(taken, places, -1), return_inverse=True)
+    number = number - (there[:1] < 0).to(torch.int64)
+    taken &= number < pillars
+    first = taken.to(torch.int32).argmax()
+    slots = number.clamp(min=0) * size[2] + height
+    places = torch.where(taken, places, places[first])
+    slots = torch.where(taken, slots, slots[first])
+    if not taken.any():
+        places, slots = torch.zeros_like(places), torch.zeros_like(slots)
     levels = torch.round(points[:, 3] * scale).clamp(0, 255)
     levels = torch.where(taken, levels, 0).to(torch.int32)
-    empty = torch.zeros(size[0] * size[1] * size[2], dtype=torch.int32)
-    counts = empty.scatter_add(0, cells, taken.to(torch.int32))[cells]
-    return cells, counts, empty.scatter_add(0, cells, levels)[cells]
+    empty = torch.zeros(pillars * size[2], dtype=torch.int32)
+    counts = empty.scatter_add(0, slots, taken.to(torch.int32))[slots]
+    return places, slots, counts, empty.scatter_add(0, slots, levels)[slots]
 
 
-def _fake(points: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+def _fake(points: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     import torch
 
     counts = points.new_empty(points.shape[0], dtype=torch.int32)
-    return counts.to(torch.int64), counts, torch.empty_like(counts)
+    places = counts.to(torch.int64)
+    return places, torch.empty_like(places), counts, torch.empty_like(counts)
 
 
 class _Body:
@@ -166,7 +186,7 @@ class _Body:
         made = self("Constant")
         types = onnx.AttributeProto
         reference = self.nodes[-1].attribute.add(name=f"value_{kind}", ref_attr_name=name)
-        reference.type = {"floats": types.FLOATS, "ints": types.INTS, "float": types.FLOAT}[kind]
+        reference.type = getattr(types, kind.upper())
         return made
 
     def number(self, value: Any, dtype: str) -> str:
@@ -187,7 +207,7 @@ class _Body:
             DOMAIN,
             name,
             ["points"],
-            ["cells", "counts", "sums"],
+            OUTPUTS,
             self.nodes,
             [onnx.helper.make_opsetid("", 17)],
             ATTRIBUTES,
@@ -202,13 +222,13 @@ def _tensor(value: Any, dtype: str) -> onnx.TensorProto:
 
 
 def _cells(body: _Body) -> tuple[str, str]:
-    """Writes ``cells`` and gives what each row adds to its cell: 1 or 0, and its level or 0."""
+    """Writes ``places``, ``slots``; gives what a row adds to its cell: 1 or 0, its level or 0."""
     low, step = body.attribute("low", "floats"), body.attribute("step", "floats")
     size = body.attribute("size", "ints")
     axis, zero = body.number([1], "int64"), body.number(0.0, "float32")
     start, end = body.number([0], "int64"), body.number([3], "int64")
-    places = body("Slice", "points", start, end, axis)
-    index = body("Floor", body("Div", body("Sub", places, low), step))
+    index = body("Slice", "points", start, end, axis)
+    index = body("Floor", body("Div", body("Sub", index, low), step))
     above = body("GreaterOrEqual", index, zero)
     below = body("Less", index, body.cast(size, "FLOAT"))
     within = _in_all(body, body("And", above, below), axis)
@@ -218,17 +238,35 @@ def _cells(body: _Body) -> tuple[str, str]:
     ground = body("Max", body.column(sizes, 0), body.column(sizes, 1))
     outer = body.cast(body("GreaterOrEqual", ground, body.attribute("ego", "float")), "INT32")
     ones = body("Mul", body("Mul", within, finite), outer)
-    taken = body.cast(ones, "BOOL")
-    index = body("Where", body("Unsqueeze", taken, axis), index, zero)
+    index = body("Where", body("Unsqueeze", body.cast(ones, "BOOL"), axis), index, zero)
     index = body.cast(index, "INT64")
     x, y, height = (body.column(index, number) for number in range(3))
-    nx, ny = (body("Gather", size, body.number(at, "int64")) for at in (0, 1))
-    cell = body("Add", body("Mul", body("Add", body("Mul", height, ny), y), nx), x)
-    first = body("ArgMax", body("Unsqueeze", ones, start), axis=1, keepdims=0)
-    body("Where", taken, cell, body("Gather", cell, first), named="cells")
+    nx, ny, bins = (body("Gather", size, body.number([at], "int64")) for at in range(3))
+    place = body("Add", body("Mul", y, nx), x)
+    number = _numbers(body, place, ones, body("Mul", nx, ny))
+    room = body.cast(body.attribute("pillars", "int"), "INT32")
+    ones = body("Mul", ones, body.cast(body("Less", number, room), "INT32"))
+    taken = body.cast(ones, "BOOL")
+    slot = body("Add", body("Mul", body.cast(number, "INT64"), bins), height)
+    first = body("ArgMax", ones, axis=0, keepdims=1)
+    # where no row counts, the first one does not either: it has place 0 and slot 0
+    body("Where", taken, place, body("Gather", place, first), named="places")
+    body("Where", taken, slot, body("Gather", slot, first), named="slots")
     scaled = body("Mul", body.column("points", 3), body.attribute("scale", "float"))
     levels = body("Clip", body("Round", scaled), zero, body.number(255.0, "float32"))
     return ones, body.cast(body("Where", taken, levels, zero), "INT32")
+
+
+def _numbers(body: _Body, place: str, ones: str, ground: str) -> str:
+    """Number of each row's pillar among those with points, int32; 0 for rows with a 0."""
+    one = body.number([1], "int64")
+    # rows that do not count write beyond the ground
+    written = body("Where", body.cast(ones, "BOOL"), place, ground)
+    empty = body("ConstantOfShape", body("Add", ground, one), value=_tensor([0], "int32"))
+    found = body("ScatterElements", empty, written, ones, axis=0)
+    running = body("CumSum", found, body.number(0, "int64"))
+    number = body("Sub", body("Gather", running, place), body.number(1, "int32"))
+    return body("Mul", number, ones)
 
 
 def _in_all(body: _Body, flags: str, axis: str) -> str:
@@ -241,12 +279,12 @@ def _in_all(body: _Body, flags: str, axis: str) -> str:
 def _adding() -> onnx.FunctionProto:
     body = _Body()
     added = _cells(body)
-    size = body.attribute("size", "ints")
-    volume = body("ReduceProd", size, keepdims=1)
+    bins = body("Gather", body.attribute("size", "ints"), body.number([2], "int64"))
+    room = body("Mul", bins, body.attribute("pillars", "int"))
     for values, output in zip(added, ("counts", "sums"), strict=True):
-        empty = body("ConstantOfShape", volume, value=_tensor([0], "int32"))
-        total = body("ScatterElements", empty, "cells", values, axis=0, reduction="add")
-        body("Gather", total, "cells", named=output)
+        empty = body("ConstantOfShape", room, value=_tensor([0], "int32"))
+        total = body("ScatterElements", empty, "slots", values, axis=0, reduction="add")
+        body("Gather", total, "slots", named=output)
     return body.finish(NAME)
 
 
@@ -257,7 +295,7 @@ def _sorting(passes: int) -> onnx.FunctionProto:
     axis0 = body.number(0, "int64")
     rows = body("Shape", "points", start=0, end=1)
     places = _counted_from_zero(body, rows)
-    order, keys = places, body.cast("cells", "INT32")
+    order, keys = places, body.cast("slots", "INT32")
     for index in range(passes):
         order, keys = _radix_pass(body, index, places, rows, order, keys)
     # a cell starts where the sorted key differs from the one before

@@ -25,6 +25,9 @@ CHOICES = {
     "surplus": ("refuse", "thin"),
 }
 
+_MOST_PILLARS = 1 << 20
+"""Beyond any grid in use; times bins it stays below 2^31."""
+
 KITTI_COLUMNS = ("x", "y", "z", "intensity")
 NUSCENES_COLUMNS = (*KITTI_COLUMNS, "time")
 
@@ -69,6 +72,8 @@ class Histogram:
         xy_mode: pillar centres in metres, or over the grid's largest magnitude (``unit``).
         proj: a linear layer with bias, or one without followed by BatchNorm and ReLU.
         width: channels.
+        pillars: that may have points; rows of the encoder. A whole turn of KITTI's LiDAR has 5,000
+            to 17,000.
     """
 
     bins: int = 64
@@ -76,15 +81,22 @@ class Histogram:
     xy_mode: XyMode = "unit"
     proj: Projection = "linear_bn_relu"
     width: int = 64
+    pillars: int = 24_576
 
     def __post_init__(self) -> None:
         if not 1 <= self.bins <= 256:
             raise UserError(f"{self.bins} height bins", fix="Choose 1 to 256; the paper has 64")
+        if not 1 <= self.pillars <= _MOST_PILLARS:
+            raise UserError(f"--max-pillars {self.pillars}", fix=f"Choose 1 to {_MOST_PILLARS}")
         for name in ("count_mode", "xy_mode", "proj"):
             value = getattr(self, name)
             if value not in CHOICES[name]:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} is {value!r}", fix=did_you_mean(value, CHOICES[name]))
+
+    def rows(self, points: int) -> int:
+        """Pillars that this many points can have, as far as there is room for them."""
+        return min(self.pillars, points)
 
 
 @dataclass(frozen=True)
@@ -320,7 +332,9 @@ CONFIGS: Mapping[str, Config] = {
     "pointpillars-kitti": KITTI,
     "pillarhist-pointpillars-kitti": replace(KITTI, encoder=Histogram()),
     "centerpoint-pillar-nuscenes": NUSCENES,
-    "pillarhist-centerpoint-nuscenes": replace(NUSCENES, encoder=Histogram(), ego_m=1.0),
+    "pillarhist-centerpoint-nuscenes": replace(
+        NUSCENES, encoder=Histogram(pillars=65_536), ego_m=1.0
+    ),
     "pointpillars-mini": MINI,
     "pillarhist-mini": replace(MINI, encoder=Histogram(bins=16, width=16)),
 }

@@ -66,6 +66,8 @@ def _points(config: Config, options: ExportOptions) -> InputSpec:
         "surplus": options.surplus,
         "view": config.view,
     }
+    if isinstance(config.encoder, Histogram):
+        details |= {"cell": list(grid.cell), "pillars": config.encoder.rows(config.rows)}
     if "time" in config.columns:
         details["sweeps"] = 10
     shape = (config.rows, len(config.columns))

@@ -28,16 +28,15 @@ _PLACE = 3  # numbers of a pillar's own: x, y, and that it has a point
 
 
 class HistogramRows(nn.Module):
-    """PillarHist: the dense histogram's cells, brought together into one row a pillar.
+    """PillarHist: the histogram's cells, brought together into one row a pillar.
 
-    ``PillarHistogram`` counts over the whole grid and tells every point what its cell holds.
-    Pillars that have points are numbered by a running sum over the ground, and each point writes
-    what its cell holds into the row of its pillar: counts, mean intensities, the place of the
-    pillar and a one. Points of one cell write equal values, so it does not matter who comes last.
-    There are as
-    many rows as points, so none can be missing. One matrix product follows (its bias stands in the
-    column of ones), and the rows go to their places on the map; rows that no pillar has repeat the
-    first one.
+    ``PillarHistogram`` numbers the pillars that have points and tells every point what its cell
+    holds. Each point writes that into the row of its pillar: counts, mean intensities, the place of
+    the pillar and a one. Points of one cell write equal values, so it does not matter who comes
+    last. There are at most as many rows as points, so none is missing unless the encoder's room is
+    smaller; then pillars beyond it are left out, and whoever prepares points refuses the cloud. One
+    matrix product follows (its bias stands in the column of ones), and the rows go to their places
+    on the map; rows that no pillar has repeat the first one.
 
     Places are written in units of the farthest one, whatever ``xy_mode`` the network was trained
     in; its weights absorb the factor. So all columns lie in -1 to 1 and one INT8 scale fits them,
@@ -72,34 +71,26 @@ class HistogramRows(nn.Module):
         return canvas.reshape(1, -1, self.grid.ny, self.grid.nx)
 
     def rows(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows ``[N, 2 * bins + 3]`` and places ``[N]``; zeros beyond the last pillar."""
-        grid, bins, room = self.grid, self.encoder.bins, points.shape[0]
+        """Rows ``[R, 2 * bins + 3]`` and places ``[R]``; zeros beyond the last pillar."""
+        grid, bins = self.grid, self.encoder.bins
+        room = self.encoder.rows(points.shape[0])
         size = (grid.nx, grid.ny, bins)
-        cells, counts, sums = pillar_histogram(
-            points, grid.low, grid.steps(bins), size, LEVELS / self.full, self.ego_m
+        pillar, slot, counts, sums = pillar_histogram(
+            points, grid.low, grid.steps(bins), size, LEVELS / self.full, room, self.ego_m
         )
         mean = sums.float() / (LEVELS * counts.clamp(min=1)).float()
-        pillar = cells % grid.pillars
-        height = cells // grid.pillars
+        number = slot // bins
         x, y = pillar_centres(pillar, grid)
         there = (counts > 0).float()
         far = farthest(grid)
         values = (self.counts(counts.float()), mean, x / far[0] * there, y / far[1] * there, there)
-        number = self._numbers(pillar, counts)
         width = 2 * bins + _PLACE
-        first = number * width
-        own = first + 2 * bins
-        columns = (first + height, first + height + bins, own, own + 1, own + 2)
+        column = slot + number * (width - bins)  # number * width + bin
+        own = number * width + 2 * bins
+        columns = (column, column + bins, own, own + 1, own + 2)
         rows = torch.zeros(room * width).scatter(0, torch.cat(columns), torch.cat(values))
         places = torch.zeros(room, dtype=torch.int64).scatter(0, number, pillar)
         return rows.reshape(room, width), places
-
-    def _numbers(self, pillar: Tensor, counts: Tensor) -> Tensor:
-        """Of each point's pillar, in the order of places on the ground."""
-        found = torch.zeros(self.grid.pillars, dtype=torch.int32)
-        found = found.scatter(0, pillar, (counts > 0).to(torch.int32))
-        running = torch.cumsum(found, 0, dtype=torch.int32)
-        return (running[pillar] - 1).clamp(min=0).to(torch.int64)
 
 
 class SortedPillars(nn.Module):

@@ -70,8 +70,8 @@ def traced(module: torch.nn.Module, config: Config, output: str = OUTPUT) -> Any
     points[0] = 1.0
     if isinstance(config.encoder, Histogram):
         operator, write = pillar_histogram.translation()
-        volume = config.grid.pillars * config.encoder.bins
-        functions = pillar_histogram.functions(volume)
+        cells = config.encoder.rows(config.rows) * config.encoder.bins
+        functions = pillar_histogram.functions(cells)
         return trace(
             module,
             {"points": points},

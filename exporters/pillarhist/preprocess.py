@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.clouds import intensity_problem, require_pillars
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec, ModelSpec
-
-_LOUD = 1.5
-"""Intensities beyond this times the full return are of another scale, not of a bright object."""
-
-_QUIET = 1 / 64
-"""Where no intensity of a cloud reaches this part of a full return, the scale is another one."""
-
-_JUDGED = 100  # points from which a scale can be told
 
 
 def prepare(points: NDArray[np.float32], spec: ModelSpec) -> dict[str, NDArray[Any]]:
@@ -30,7 +23,7 @@ def prepare(points: NDArray[np.float32], spec: ModelSpec) -> dict[str, NDArray[A
 
     Raises:
         UserError: another number of columns, NaN or infinite values, intensities of another scale,
-            or too many points.
+            too many points, or points in more pillars than the model has rows for.
     """
     item = next(item for item in spec.inputs if item.semantics == "points")
     require_points(points, item)
@@ -44,6 +37,7 @@ def prepare(points: NDArray[np.float32], spec: ModelSpec) -> dict[str, NDArray[A
                 fix=f"Export with --points {len(kept)} or more, or with --surplus thin",
             )
         kept = kept[np.arange(room) * len(kept) // room]
+    require_pillars(kept, item)
     rows = np.full((room, points.shape[1]), item.details["fill"], np.float32)
     rows[: len(kept)] = kept
     return {item.name: rows}
@@ -68,21 +62,7 @@ def require_points(points: NDArray[Any], item: InputSpec) -> None:
             f"{bad} of {len(points)} points have NaN or infinite values",
             fix="Leave them out: points[numpy.isfinite(points).all(axis=1)]",
         )
-    problem = intensity_problem(points[:, columns.index("intensity")], item)
+    seen = points[:, columns.index("intensity")]
+    problem = len(seen) and intensity_problem(float(seen.min()), float(seen.max()), len(seen), item)
     if problem:
         raise UserError(problem, fix=f"Scale them to 0 to {item.details['intensity_max']:g}")
-
-
-def intensity_problem(intensity: NDArray[Any], item: InputSpec) -> str:
-    """What is wrong with the scale of these intensities; empty where nothing is."""
-    full = float(item.details["intensity_max"])
-    if len(intensity) == 0:
-        return ""
-    lowest, highest = float(intensity.min()), float(intensity.max())
-    if highest > _LOUD * full:
-        return f"intensities reach {highest:g}, the model takes 0 to {full:g}"
-    if lowest < -0.01 * full:
-        return f"intensities begin at {lowest:g}, the model takes 0 to {full:g}"
-    if full > 1 and len(intensity) >= _JUDGED and highest <= full * _QUIET:
-        return f"intensities end at {highest:g}, the model takes 0 to {full:g}"
-    return ""

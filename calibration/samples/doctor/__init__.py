@@ -15,6 +15,7 @@ from calibration.samples.doctor.drift import drift_findings
 from calibration.samples.doctor.duplicates import duplicate_findings
 from calibration.samples.doctor.examination import Examination, examine
 from calibration.samples.doctor.overlap import overlap_findings
+from calibration.samples.doctor.scans import point_findings
 from calibration.samples.doctor.structure import structure_findings
 from calibration.samples.doctor.values import value_findings
 from calibration.samples.findings import DIGEST, Diagnosis
@@ -38,6 +39,8 @@ def diagnose(
     for name, images in examination.images.items():
         findings += value_findings(name, images)
         findings += structure_findings(name, images)
+    for name, points in examination.points.items():
+        findings += point_findings(name, points)
     if evaluation is not None:
         digests = examination.digests.values()
         findings += overlap_findings(digests, evaluation.digests, "evaluation")

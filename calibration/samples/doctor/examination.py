@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from calibration.observing.thinned import Thinned
 from calibration.samples.base import Array, input_hash
 from calibration.samples.doctor.images import Floats, ImageFeatures, ImageForm, image_form
-from exporters.modelfile import ModelSpec
+from calibration.samples.points import POINTS
+from exporters.clouds import intensities
+from exporters.modelfile import InputSpec, ModelSpec
 
 LIMIT = 1024
 """Samples whose features are kept."""
@@ -52,6 +54,18 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class PointSet:
+    """Intensities of one input of points over the kept samples.
+
+    Attributes:
+        seen: name of a sample to the lowest and the highest one, and the number of points.
+    """
+
+    item: InputSpec
+    seen: Mapping[str, tuple[float, float, int]]
+
+
+@dataclass(frozen=True)
 class Examination:
     """What a pass saw.
 
@@ -59,6 +73,7 @@ class Examination:
         names: of all samples.
         digests: sample name to `input_hash`.
         images: of every input that holds images.
+        points: of every input that holds points with intensities.
         summaries: ``[kept, features]``, see `summary_names`; any input counts, in float64.
         swapped: ``summaries`` if red and blue were exchanged.
     """
@@ -66,6 +81,7 @@ class Examination:
     names: tuple[str, ...]
     digests: Mapping[str, str]
     images: Mapping[str, ImageSet]
+    points: Mapping[str, PointSet]
     summary_names: tuple[str, ...]
     summaries: Features
     swapped: Features
@@ -75,6 +91,7 @@ class Examination:
 class _Kept:
     name: str
     images: Mapping[str, ImageFeatures]
+    points: Mapping[str, tuple[float, float, int]]
     summary: Mapping[str, float]
 
 
@@ -97,6 +114,7 @@ def examine(
         for item in expected.inputs
         if (form := image_form(item, described=described)) is not None
     }
+    clouds = {item.name: item for item in expected.inputs if item.semantics == POINTS}
     names: list[str] = []
     digests: dict[str, str] = {}
     kept: Thinned[_Kept] = Thinned(LIMIT)
@@ -104,32 +122,45 @@ def examine(
         names.append(name)
         digests[name] = input_hash(inputs)
         if kept.wants_next:
-            kept.add(_keep(name, inputs, forms))
+            kept.add(_keep(name, inputs, forms, clouds))
         else:
             kept.skip()
         if progress:
             progress(len(names))
     images = {key: found for key, form in forms.items() if (found := _stack(key, form, kept.items))}
+    points = {
+        key: PointSet(item, {k.name: k.points[key] for k in kept.items if key in k.points})
+        for key, item in clouds.items()
+    }
     # samples may differ in size, and an image of a few pixels has no neighbours to compare
     first = kept.items[0].summary if kept.items else {}
     summary_names = tuple(k for k in first if all(k in item.summary for item in kept.items))
     rows = [[item.summary[key] for key in summary_names] for item in kept.items]
     summaries = np.array(rows, float).reshape(len(rows), len(summary_names))
     order = [summary_names.index(_swapped_name(key, summary_names)) for key in summary_names]
-    return Examination(tuple(names), digests, images, summary_names, summaries, summaries[:, order])
+    swapped = summaries[:, order]
+    return Examination(tuple(names), digests, images, points, summary_names, summaries, swapped)
 
 
-def _keep(name: str, inputs: Mapping[str, Array], forms: Mapping[str, ImageForm]) -> _Kept:
+def _keep(
+    name: str,
+    inputs: Mapping[str, Array],
+    forms: Mapping[str, ImageForm],
+    clouds: Mapping[str, InputSpec],
+) -> _Kept:
     images: dict[str, ImageFeatures] = {}
+    points: dict[str, tuple[float, float, int]] = {}
     summary: dict[str, float] = {}
     for key, value in inputs.items():
+        if key in clouds and (seen := intensities(value, clouds[key])).size:
+            points[key] = (float(seen.min()), float(seen.max()), len(seen))
         features = ImageFeatures.of(value, forms[key]) if key in forms else None
         if features is not None:
             images[key] = features
             summary |= _summary_of_images(key, features)
         elif value.size:
             summary |= {f"{key} mean": float(value.mean()), f"{key} std": float(value.std())}
-    return _Kept(name, images, summary)
+    return _Kept(name, images, points, summary)
 
 
 def _summary_of_images(key: str, features: ImageFeatures) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from calibration.samples.doctor import Diagnosis, diagnose, examine
 from calibration.samples.doctor.drift import energy_test
 from calibration.samples.findings import CODES, FATAL, Finding, SamplesRefusedError, named
 from exporters.errors import UserError
-from exporters.modelfile import InputSpec, ModelSpec
+from exporters.modelfile import InputSpec, ModelSpec, WeightsSource
 from tests.calibration import nets
 from tests.calibration.sample_models import camera_spec, plain_sample, plain_spec
 
@@ -303,6 +304,34 @@ def test_noise_in_a_tensor_that_is_no_image_is_fine() -> None:
     spec = replace(RGB, inputs=(item,))
     noise = [random.integers(0, 256, (2, *SIZE, 3), dtype=np.uint8) for _ in range(16)]
     assert diagnosis(noise, spec).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "full", "words"),
+    [
+        (255.0, 1.0, "intensities reach .* the model takes 0 to 1"),
+        (1.0, 255.0, "intensities end at .* the model takes 0 to 255"),
+        (1.0, 1.0, ""),
+    ],
+)
+def test_the_scale_of_intensities(given: float, full: float, words: str) -> None:
+    columns = ["x", "y", "z", "intensity"]
+    details = {"columns": columns, "intensity_max": full, "fill": -10_000.0}
+    item = InputSpec("points", "float32", (300, 4), "points", details)
+    spec = ModelSpec("v", "f", "detection", (item,), (), WeightsSource("random", seed=0))
+    feeds = []
+    for index in range(16):
+        points = np.random.default_rng(index).random((300, 4)).astype(np.float32)
+        points[:, 3] *= given
+        points[200:] = -10_000
+        feeds.append((f"s{index}", {"points": points}))
+    found = diagnose(examine(feeds, spec, described=True), minimum=2)
+    problems = [finding for finding in found.findings if finding.code == "wrong-range"]
+    assert len(problems) == bool(words)
+    for problem in problems:
+        assert re.search(words, problem.message)
+        with pytest.raises(SamplesRefusedError, match="--i-know wrong-range"):
+            found.requiring(())
 
 
 def test_other_inputs_count_for_duplicates_and_drift() -> None:

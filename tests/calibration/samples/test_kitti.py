@@ -72,6 +72,19 @@ def test_reduced_scans_are_taken_where_they_lie(root: Path) -> None:
     assert len(part(root).points("000002", "all").values) == 4000
 
 
+def test_intensities_of_another_scale_are_named(root: Path) -> None:
+    details = {"columns": ["x", "y", "z", "intensity"], "intensity_max": 1.0, "view": "all"}
+    item = InputSpec("points", "float32", (4096, 4), "points", details)
+    samples = open_samples(root, bare_spec([item]))
+    samples.sample(1)
+    path = root / "training" / "velodyne" / f"{samples.names[1]}.bin"
+    rows = np.fromfile(path, np.float32).reshape(-1, 4)
+    rows[:, 3] = np.linspace(0, 255, len(rows))
+    rows.tofile(path)
+    with pytest.raises(UserError, match=r"000001: intensities reach 255, the model takes 0 to 1"):
+        samples.sample(1)
+
+
 def test_images_and_points_together(root: Path) -> None:
     (root / "training" / "image_2" / "000001.png").unlink()
     samples = open_samples(root / "training", bare_spec([POINTS, PICTURE]))

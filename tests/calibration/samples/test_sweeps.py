@@ -68,6 +68,26 @@ def test_a_model_that_takes_time_gets_it(root: Path) -> None:
     np.testing.assert_allclose(np.unique(sample[there, 4]), [0, 0.05, 0.1], atol=1e-7)
 
 
+def test_hashes_know_the_scans_before(root: Path) -> None:
+    item = InputSpec("points", "float32", (12_000, 5), "points", DETAILS)
+    spec = ModelSpec("v", "f", "detection", (item,), (), WeightsSource("random", seed=0))
+
+    def hashes() -> list[str]:
+        data = NuScenesRoot.find(root)
+        assert data is not None
+        samples = open_nuscenes(data, spec)
+        return [samples.subset([index]).sha256 for index in range(4)]
+
+    before, data = hashes(), NuScenesRoot.find(root)
+    assert data is not None
+    file = root / f"samples/LIDAR_TOP/{data.tokens[0]}.pcd.bin"
+    values = np.fromfile(file, np.float32)
+    values[0] += 1
+    values.tofile(file)
+    # three scans make a cloud: the fourth key frame does not see the first one's
+    assert [a == b for a, b in zip(before, hashes(), strict=True)] == [False, False, False, True]
+
+
 def test_poses_are_rigid() -> None:
     matrix = pose({"rotation": [0.7, 0.1, -0.2, 0.5], "translation": [1, 2, 3]})
     np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)

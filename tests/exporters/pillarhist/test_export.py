@@ -14,13 +14,16 @@ import pytest
 import torch
 
 from exporters import ExportResult, ModelFile, UserError, export
+from exporters.modelfile import WeightsSource
 from exporters.pillarhist import prepare
 from exporters.pillarhist.agreement import compare, compare_rows
 from exporters.pillarhist.config import CONFIGS, KITTI, NUSCENES, Config, HardPillars
+from exporters.pillarhist.describe import describe
 from exporters.pillarhist.encoders import make_encoder
 from exporters.pillarhist.exported_encoders import SortedPillars, exported_encoder
 from exporters.pillarhist.exporter import build_network, traced
 from exporters.pillarhist.inference import InferenceModel
+from exporters.pillarhist.options import ExportOptions
 from exporters.pillarhist.random_weights import generated_points
 from exporters.pillarhist.weights import Source
 from tests.exporters.pillarhist import clouds
@@ -58,8 +61,8 @@ def test_operators_are_standard_or_the_files_own(mini: ExportResult) -> None:
     foreign = {node.op_type for node in proto.graph.node if node.domain}
     assert foreign == {"PillarHistogram"}
     assert {f.name for f in proto.functions} == {"PillarHistogram", "PillarHistogramSorted"}
-    scattered = [n for f in proto.functions[:1] for n in f.node if n.op_type == "ScatterElements"]
-    assert len(scattered) == 2
+    adding = [n for n in proto.functions[0].node if any(a.name == "reduction" for a in n.attribute)]
+    assert [node.op_type for node in adding] == ["ScatterElements"] * 2
     onnx.checker.check_model(proto)
     assert mini.model.size_bytes < 2_000_000  # no grid of zeros is stored
 
@@ -120,6 +123,8 @@ def test_options_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         export("pointpillars-mini", tmp_path / "m.onnx", bins=8)
     with pytest.raises(UserError, match="--max-points means nothing to pillarhist-mini"):
         export("pillarhist-mini", tmp_path / "m.onnx", max_points=8)
+    with pytest.raises(UserError, match="--max-pillars 0"):
+        export("pillarhist-mini", tmp_path / "m.onnx", max_pillars=0)
     with pytest.raises(UserError, match="--nms peak: pointpillars-kitti has anchors"):
         export("pointpillars-kitti", tmp_path / "m.onnx", nms="peak")
     with pytest.raises(UserError, match=r"--nms is 'rotate'.*Did you mean 'rotated'"):
@@ -209,6 +214,20 @@ def test_clouds_are_checked_before_they_are_fed(mini: ExportResult) -> None:
     many = np.tile(cloud, (100, 1))
     with pytest.raises(UserError, match=r"points lie in the grid, the model takes 24576.*--points"):
         prepare(many, spec)
+
+
+def test_clouds_of_more_pillars_than_rows_are_refused() -> None:
+    config = CONFIGS["pillarhist-mini"]
+    config = replace(config, encoder=replace(config.encoder, pillars=50))
+    spec = describe("pillarhist-mini", config, ExportOptions(), WeightsSource("random", seed=0))
+    cloud = clouds.made(config, 0, 500)
+    with pytest.raises(
+        UserError, match=r"in \d+ pillars, the model has rows for 50.*--max-pillars"
+    ):
+        prepare(cloud, spec)
+    crowded = cloud[:100].copy()
+    crowded[:, :2] = cloud[200, :2]
+    prepare(crowded, spec)
 
 
 def test_differences_are_found() -> None:
