@@ -20,6 +20,7 @@ from calibration.rounding.bias import Correction
 from calibration.rounding.learning import Learning
 from calibration.samples.findings import Diagnosis
 from calibration.scales.methods import Scale
+from calibration.scales.ranges import ChosenScales
 from exporters.modelfile import PREFIX, canonical_json
 
 if TYPE_CHECKING:
@@ -129,11 +130,12 @@ def describe_correction(correction: Correction) -> dict[str, Any]:
     return {"bias_correction": outputs, "corrected_nodes": layers, "uncorrected_nodes": left}
 
 
-def describe_methods(methods: Mapping[str, str]) -> dict[str, Any]:
-    """Whose range ``auto`` took: how often, and for which tensor."""
+def describe_methods(chosen: ChosenScales) -> dict[str, Any]:
+    """Whose range ``auto`` took, how often, for which tensor; and the outputs with its rivals."""
     return {
-        "scale_methods": dict(sorted(Counter(methods.values()).items())),
-        "scale_method_of": dict(sorted(methods.items())),
+        "scale_methods": dict(sorted(Counter(chosen.methods.values()).items())),
+        "scale_method_of": dict(sorted(chosen.methods.items())),
+        "output_sqnr_db": dict(chosen.rivalry.sqnr_db),
     }
 
 

@@ -127,12 +127,13 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     _require_something(placement, job)
     seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
     clock.lap("observe")
-    scales, methods = choose_scales(job, model, placement, seen)
+    grids = WeightGrids(job.form, splits.weight_scales)
+    chosen = choose_scales(job, model, placement, seen, grids)
+    scales, methods = chosen.scales, chosen.methods
     clock.lap("scales")
     description = describe(job, model.graph, placement, scales, seen)
-    description |= describe_splits(splits) | describe_methods(methods) | {"canonical": canonical}
+    description |= describe_splits(splits) | describe_methods(chosen) | {"canonical": canonical}
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
-    grids = WeightGrids(job.form, splits.weight_scales)
     refined = refine(job, model, placement, scales, grids, clock.lap)
     grids = refined.grids
     description |= describe_rounding(refined.learning) | describe_correction(refined.correction)

@@ -77,6 +77,9 @@ def _tell_splits(out: Output, report: Report) -> None:
     if report["scale_methods"]:
         chosen = ", ".join(f"{n} by {name}" for name, n in report["scale_methods"].items())
         out.say(f"ranges of tensors with a choice: {chosen}")
+    if report.get("output_sqnr_db"):
+        found = ", ".join(f"{db:.1f} dB {name}" for name, db in report["output_sqnr_db"].items())
+        out.say(f"outputs, a choice for each tensor against one method for all: {found}")
 
 
 def _tell_corrections(out: Output, report: Report) -> None:

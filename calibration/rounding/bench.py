@@ -128,20 +128,24 @@ class Bench:
         errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
-    def output_sqnr(self) -> NDArray[np.float64]:
+    def output_sqnr(self, *, every: bool = False) -> NDArray[np.float64]:
         """Of the network's outputs in dB, one number a sample held back: the mean over outputs.
 
         0 where no output comes from numbers of both networks.
+
+        Args:
+            every: take the samples to learn from too, for whoever learns nothing.
         """
+        samples = self._learn.joined(self._judge) if every else self._judge
         probe, outputs = self._both()
         names = [_telling(value).name or "" for value in self._real.graph.outputs]
         compared = [name for name in dict.fromkeys(names) if name in outputs]
         if not compared:
-            return np.zeros(len(self._judge))
+            return np.zeros(len(samples))
         for name in compared:
             probe.sum_of_squares(probe.values[name])
             probe.sum_of_squares(probe.values[name], outputs[name])
-        rows = np.array(list(self._arrays(probe, self._judge, "outputs")), np.float64)
+        rows = np.array(list(self._arrays(probe, samples, "outputs")), np.float64)
         energy, noise = np.maximum(rows[:, 0::2], _TINY), np.maximum(rows[:, 1::2], _TINY)
         return np.asarray(np.mean(10 * np.log10(energy / noise), axis=1), np.float64)
 

@@ -17,6 +17,9 @@ Only `calibration.scales.affordable` is measured: every tensor of a small networ
 proposals differ most of a large one. The others take the range of least squared error. A graph
 input takes part, with the methods that weigh a clipped value by how far it is off: divergence never
 clips an input, where large values are signal, not outliers.
+
+What these choices come to together is compared with one method for all tensors in
+`calibration.scales.rivals`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from calibration.graph.queries import derived_from_inputs_only
@@ -11,8 +12,10 @@ from calibration.observing.observers import observe_graph
 from calibration.observing.statistics import Statistics
 from calibration.qdq.placement import Placement
 from calibration.qdq.policies import all_tensors
+from calibration.rounding.twin import WeightGrids
 from calibration.scales.auto import Choice, choose_by_output
 from calibration.scales.methods import SCALES, Scale
+from calibration.scales.rivals import RIVALS, Rivalry, compete
 from exporters.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,49 +56,81 @@ def statistics_of(
     )
 
 
+@dataclass(frozen=True)
+class ChosenScales:
+    """One scale for every tensor that is rounded.
+
+    Attributes:
+        methods: whose range it is, by tensor name, where ``auto`` had a choice.
+        rivalry: how ``auto`` did against one method for all tensors.
+    """
+
+    scales: dict[ir.Value, Scale]
+    methods: dict[str, str]
+    rivalry: Rivalry = field(default_factory=lambda: Rivalry({}))
+
+
 def choose_scales(
-    job: Job, model: ir.Model, placement: Placement, statistics: Statistics
-) -> tuple[dict[ir.Value, Scale], dict[str, str]]:
+    job: Job,
+    model: ir.Model,
+    placement: Placement,
+    statistics: Statistics,
+    grids: WeightGrids | None = None,
+) -> ChosenScales:
     """One scale for every group of tensors.
 
     A method on its own never clips the graph's inputs: large values of an input are signal, not
     outliers, a bright pixel, a far point. Only ``auto`` may, which measures what that does.
 
-    Returns:
-        Scale by tensor; method by tensor name where ``auto`` had a choice.
+    Args:
+        grids: what weights become, to compare ``auto`` with its rivals; None leaves that out.
     """
-    groups = placement.groups()
-    if job.options.scales == "auto" and job.samples is not None:
-        choices = choose_by_output(
-            model,
-            groups,
-            placement,
-            statistics,
-            job.samples,
-            policy=job.policy,
-            spec=job.file.spec,
-            half=job.half,
-            progress=job.progress,
-        )
-    else:
-        inputs = derived_from_inputs_only(model.graph)
-        choices = [
-            _chosen(
-                job,
-                statistics,
-                group,
-                "minmax" if inputs.intersection(group) else job.options.scales,
-            )
-            for group in groups
-        ]
+    if job.options.scales != "auto" or job.samples is None:
+        choices = _by_one_method(job, model, placement, statistics, job.options.scales)
+        return ChosenScales(_assigned(placement, choices), {})
+    choices = choose_by_output(
+        model,
+        placement.groups(),
+        placement,
+        statistics,
+        job.samples,
+        policy=job.policy,
+        spec=job.file.spec,
+        half=job.half,
+        progress=job.progress,
+    )
+    if grids is None:
+        return ChosenScales(_assigned(placement, choices), {})
+    rivals = {name: _by_one_method(job, model, placement, statistics, name) for name in RIVALS}
+    all_choices = {"auto": choices, **rivals}
+    assigned = {name: _assigned(placement, one) for name, one in all_choices.items()}
+    rivalry = compete(job, model, assigned, grids)
+    taken = all_choices[rivalry.winner]
+    methods = {
+        value.name or "": choice.method
+        for group, choice, measured in zip(placement.groups(), taken, choices, strict=True)
+        for value in group
+        if measured.noise or rivalry.winner != "auto"
+    }
+    return ChosenScales(assigned[rivalry.winner], methods, rivalry)
+
+
+def _by_one_method(
+    job: Job, model: ir.Model, placement: Placement, statistics: Statistics, method: str
+) -> list[Choice]:
+    inputs = derived_from_inputs_only(model.graph)
+    return [
+        _chosen(job, statistics, group, "minmax" if inputs.intersection(group) else method)
+        for group in placement.groups()
+    ]
+
+
+def _assigned(placement: Placement, choices: list[Choice]) -> dict[ir.Value, Scale]:
     scales: dict[ir.Value, Scale] = {}
-    methods: dict[str, str] = {}
-    for group, choice in zip(groups, choices, strict=True):
+    for group, choice in zip(placement.groups(), choices, strict=True):
         scales.update(dict.fromkeys(group, choice.scale))
-        if choice.noise:
-            methods.update({value.name or "": choice.method for value in group})
     _follow(placement, scales)
-    return scales, methods
+    return scales
 
 
 def _follow(placement: Placement, scales: dict[ir.Value, Scale]) -> None:

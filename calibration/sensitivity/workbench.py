@@ -84,9 +84,9 @@ class Workbench:
                 f"nothing in {job.file.path} can be quantized", fix="Try: edgeport quantize"
             )
         seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
-        scales, _ = choose_scales(job, model, placement, seen)
-        named = {value.name or "": scale for value, scale in scales.items()}
         grids = WeightGrids(job.form, splits.weight_scales)
+        scales = choose_scales(job, model, placement, seen, grids).scales
+        named = {value.name or "": scale for value, scale in scales.items()}
         return cls(job, model, placement, named, grids, seen)
 
     @cached_property
@@ -158,7 +158,7 @@ class Workbench:
         missing = [value for value in wanted if value.name not in self.scales]
         if missing:
             # giving a unit back can move a pair to a tensor that had none
-            more, _ = choose_scales(self.job, copy, placement, self.statistics)
+            more = choose_scales(self.job, copy, placement, self.statistics).scales
             self.scales |= {v.name or "": s for v, s in more.items() if v in missing}
         insert(
             copy,
