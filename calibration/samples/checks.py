@@ -71,7 +71,16 @@ def too_few(count: int, minimum: int) -> Iterator[Finding]:
 
 def _require_names(inputs: Mapping[str, Array], name: str, spec: ModelSpec) -> None:
     wanted = [item.name for item in spec.inputs]
+    states = {state.input for state in spec.states}
     for key in wanted:
+        if key not in inputs and key in states:
+            raise _refused(
+                "form",
+                f"sample {name} has no {key!r}, a state of {spec.variant}: what earlier samples of "
+                "its sequence left behind",
+                "Let the float model run through each sequence and keep what it took: "
+                "exporters.streaming.rolled(samples, model.spec, session.run), then numpy.savez",
+            )
         if key not in inputs:
             raise _refused(
                 "form",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from calibration.samples import (
 from calibration.samples.checks import checked
 from calibration.samples.open import choose
 from exporters.errors import UserError
+from exporters.modelfile import InputSpec, OutputSpec, StateSpec
+from exporters.streaming import rolled
 from tests.calibration.sample_models import camera_spec, plain_sample, plain_spec
 
 
@@ -69,6 +72,24 @@ def test_bad_samples_are_refused_by_name(change: dict[str, Any], message: str) -
     sample = {key: value for key, value in sample.items() if value is not None}
     with pytest.raises(UserError, match=message):
         checked(sample, "s", plain_spec())
+
+
+def test_a_sample_without_its_states_is_refused_with_the_way_to_get_them() -> None:
+    """States are part of a sample: filled in by `rolled`, it is a sample like any other."""
+    spec = dataclasses.replace(
+        plain_spec(),
+        inputs=(*plain_spec().inputs, InputSpec("past", "float32", (1, 2), "state")),
+        outputs=(OutputSpec("now", "float32", (1, 2)),),
+        states=(StateSpec("now", "past"),),
+    )
+    with pytest.raises(UserError, match=r"no 'past', a state of plain: .*streaming\.rolled\("):
+        checked(plain_sample(), "s", spec)
+    now = [np.full((1, 2), 7, np.float32), np.full((1, 2), 8, np.float32)]
+    left = iter(now)
+    full = list(rolled([plain_sample(), plain_sample()], spec, lambda _: {"now": next(left)}))
+    assert [sample["past"].tolist() for sample in full] == [[[0, 0]], now[0].tolist()]
+    for index, sample in enumerate(full):
+        assert checked(sample, f"s{index}", spec).keys() == {*plain_sample(), "past"}
 
 
 def test_a_covered_camera_is_named() -> None:
