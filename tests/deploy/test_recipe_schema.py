@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from deploy import load_recipe
 from deploy.cli import run
 from deploy.recipe_schema import recipe_schema
 
@@ -35,11 +36,14 @@ def test_the_command_writes_and_prints_it(
 
 
 @pytest.mark.oracle
-def test_it_is_a_schema_that_the_demo_follows() -> None:
+@pytest.mark.parametrize("example", ["demo", "panoptic"])
+def test_it_is_a_schema_that_the_examples_follow(example: str) -> None:
     schema = recipe_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    text = (ROOT / "examples" / "demo.yaml").read_text()
+    path = ROOT / "examples" / f"{example}.yaml"
+    text = path.read_text()
     jsonschema.validate(yaml.safe_load(text), schema)
+    load_recipe(path)
     assert "# yaml-language-server: $schema=../docs/recipe.schema.json" in text
 
 
