@@ -6,7 +6,8 @@
     quantize("m0.onnx", samples, "m0.int8.onnx", QuantizeOptions(policy="onnxruntime"))
 
 ``observe`` makes statistics that serve several quantizations of one model; ``cast`` turns a float
-or INT8 file's remainder into FP16 or BF16.
+or INT8 file's remainder into FP16 or BF16. ``learn_factors`` learns the smoothing of a language
+model before it is exported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calibration.fsbr.learning import learn_factors
+    from calibration.fsbr.plan import FsbrPlan
     from calibration.observing.observers import observe
     from calibration.observing.statistics import Statistics
     from calibration.options import QuantizeOptions, QuantizeResult
@@ -24,10 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CastResult",
+    "FsbrPlan",
     "QuantizeOptions",
     "QuantizeResult",
     "Statistics",
     "cast",
+    "learn_factors",
     "observe",
     "open_samples",
     "quantize",
@@ -35,10 +40,12 @@ __all__ = [
 
 _HOMES = {
     "CastResult": "calibration.precision.casting",
+    "FsbrPlan": "calibration.fsbr.plan",
     "QuantizeOptions": "calibration.options",
     "QuantizeResult": "calibration.options",
     "Statistics": "calibration.observing.statistics",
     "cast": "calibration.precision.casting",
+    "learn_factors": "calibration.fsbr.learning",
     "observe": "calibration.observing.observers",
     "open_samples": "calibration.samples",
     "quantize": "calibration.quantizer",

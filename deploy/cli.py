@@ -43,6 +43,7 @@ COMMANDS = (
     "doctor",
     "models",
     "samples",
+    "smooth",
     "export",
     "inspect",
     "sensitivity",

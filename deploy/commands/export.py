@@ -101,7 +101,10 @@ Proj = Annotated[
     str | None, typer.Option(metavar="linear_bn_relu|linear", help="The layer of PillarHist.")
 ]
 MaxPoints = Annotated[int | None, typer.Option(help="Of one pillar of PointPillars; 32.")]
-MaxPillars = Annotated[int | None, typer.Option(help="Of PointPillars; 40000.")]
+MaxPillars = Annotated[
+    int | None,
+    typer.Option(help="With points: of PointPillars 40000; of PillarHist 24576, nuScenes 65536."),
+]
 Nms = Annotated[
     str | None,
     typer.Option(
@@ -121,6 +124,10 @@ Bits = Annotated[
 ]
 Smoothing = Annotated[
     str | None, typer.Option(metavar="analytic|none", help="Of channels, before they are rounded.")
+]
+Factors = Annotated[
+    Path | None,
+    typer.Option(help="Smoothing that `edgeport smooth` learned, in place of --smoothing."),
 ]
 Text = Annotated[
     Path | None, typer.Option(help="UTF-8 text that smoothing looks at; a built-in English one.")
@@ -167,6 +174,7 @@ def command(
     precision: Precision = None,
     bits: Bits = None,
     smoothing: Smoothing = None,
+    factors: Factors = None,
     text: Text = None,
     context: Context = None,
     overwrite: Overwrite = False,

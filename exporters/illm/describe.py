@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from exporters.files import sha256_file
 from exporters.illm.config import Config
 from exporters.illm.options import ExportOptions
 from exporters.illm.source import Source
@@ -40,7 +41,7 @@ def describe(
         "stored": list(source.notes),
     }
     caches = _caches(c, integer=integer)
-    quantization = {
+    quantization: dict[str, Any] = {
         "method": "i-llm",
         "weights_bits": options.bits.weights,
         "activation_bits": options.bits.activations,
@@ -49,6 +50,8 @@ def describe(
         "smoothing_text": text,
         "rounding": "nearest",
     }
+    if options.factors is not None:
+        quantization["factors_sha256"] = sha256_file(options.factors)
     return ModelSpec(
         variant="illm",
         family="illm",

@@ -15,6 +15,7 @@ from exporters.illm.describe import describe
 from exporters.illm.emission import Emission
 from exporters.illm.float_decoder import Peaks, observe
 from exporters.illm.float_emission import FloatEmission
+from exporters.illm.learned import LearnedFactors, LearnedLayer, load_learned, require_fitting
 from exporters.illm.options import ExportOptions
 from exporters.illm.placing import QuantizedLayer, quantize_layer, residual_exponent
 from exporters.illm.sample_text import chunks, sample_text
@@ -46,10 +47,11 @@ def export(
     tokenizer = Tokenizer(source.texts, source.config.begin_token)
     _require_matching(tokenizer, source)
     context = min(chosen.context or MAX_CONTEXT, source.config.context)
+    learned = _learned(chosen, source)
     if chosen.precision == "float":
         proto = FloatEmission(source.config, context).write(source)
     else:
-        proto = _integer(source, tokenizer, chosen, context, progress)
+        proto = _integer(source, tokenizer, chosen, context, learned, progress)
     require_known_operators(proto)
     attach(proto, source.texts)
     text = "built-in English text" if chosen.text is None else chosen.text.name
@@ -63,7 +65,7 @@ def export(
         "precision": str(chosen.bits) if chosen.precision == "integer" else "float32",
         "context": context,
         "notes": source.notes,
-        "says": _says(chosen, context, text),
+        "says": _says(chosen, context, text, f"{len(learned.layers)} of {source.config.layers}"),
         "seconds": {"export": time.perf_counter() - started},
     }
     return ExportResult(file, report)
@@ -74,6 +76,7 @@ def _integer(
     tokenizer: Tokenizer,
     options: ExportOptions,
     context: int,
+    learned: LearnedFactors,
     progress: Progress | None,
 ) -> onnx.ModelProto:
     """Two passes over the layers: the stream's range first, since its unit is in every layer."""
@@ -93,8 +96,9 @@ def _integer(
 
     def quantized() -> Iterator[QuantizedLayer]:
         for index, peaks in enumerate(seen):
-            layer, after = smoothed(source.layer(index), peaks, options.smoothing, source)
-            yield quantize_layer(layer, after, options.bits)
+            mine = learned.layers.get(index)
+            layer, after = smoothed(source.layer(index), peaks, options.smoothing, source, mine)
+            yield quantize_layer(layer, after, options.bits, mine.clipping if mine else None)
             if progress is not None:
                 progress("quantize", index + 1, layers)
 
@@ -102,16 +106,34 @@ def _integer(
     return emission.write(source, quantized(), residual_exponent(peak))
 
 
-def smoothed(layer: Layer, peaks: Peaks, smoothing: str, source: Source) -> tuple[Layer, Peaks]:
+def smoothed(
+    layer: Layer,
+    peaks: Peaks,
+    smoothing: str,
+    source: Source,
+    learned: LearnedLayer | None = None,
+) -> tuple[Layer, Peaks]:
     """The layer with smoothing folded in, and the peaks of keys and values after it."""
-    pairs = PAIRS if smoothing == "analytic" else ()
-    factors = analytic_factors(layer, peaks, source.config, pairs)
+    if learned is None:
+        pairs = () if smoothing == "none" else PAIRS
+        factors = analytic_factors(layer, peaks, source.config, pairs)
+    else:
+        factors = learned.factors
     after = Peaks(key=peaks.key, value=peaks.value)
     if factors.key is not None:
         after.key = peaks.key * factors.key
     if factors.value is not None:
         after.value = peaks.value / factors.value.reshape(peaks.value.shape)
     return smooth(layer, factors, source.config), after
+
+
+def _learned(options: ExportOptions, source: Source) -> LearnedFactors:
+    """What ``--factors`` names; nothing for any layer where it is not given."""
+    if options.factors is None:
+        return LearnedFactors({}, {})
+    learned = load_learned(options.factors)
+    require_fitting(learned, source, options.bits, options.factors)
+    return learned
 
 
 def _calibration_tokens(
@@ -150,12 +172,13 @@ def _require_matching(tokenizer: Tokenizer, source: Source) -> None:
         )
 
 
-def _says(options: ExportOptions, context: int, text: str) -> tuple[str, ...]:
+def _says(options: ExportOptions, context: int, text: str, learned: str) -> tuple[str, ...]:
     if options.precision == "float":
         return (f"float32, the reference of comparisons; context {context}",)
-    return (
-        f"integer-only {options.bits}, {options.smoothing} smoothing ({text}); context {context}",
-    )
+    how = f"{options.smoothing} smoothing ({text})"
+    if options.factors is not None:
+        how = f"learned smoothing in {learned} layers ({options.factors.name})"
+    return (f"integer-only {options.bits}, {how}; context {context}",)
 
 
 def _parameters(source: Source) -> int:

@@ -25,7 +25,9 @@ class ExportOptions:
         checkpoint: a Hugging Face directory or a .gguf file.
         precision: ``integer``, or ``float`` for the reference model in float32.
         bits: of weights and activations, ``W8A8``, ``W6A6``, ``W4A8``, ``W4A4``; any of 8, 6, 4.
-        smoothing: ``analytic`` or ``none``.
+        smoothing: ``analytic`` or ``none``; ``learned`` where there are ``factors``.
+        factors: what ``edgeport smooth`` learned for this checkpoint and these bits; layers that
+            it does not hold are smoothed analytically.
         text: UTF-8 text that smoothing statistics come from; None for a short English one.
         context: positions that the file is made for; None for what the network was trained for,
             at most 8192.
@@ -37,6 +39,7 @@ class ExportOptions:
     precision: str = "integer"
     bits: Bits = field(default_factory=Bits)
     smoothing: str = "analytic"
+    factors: Path | None = None
     text: Path | None = None
     context: int | None = None
     functions: bool = True
@@ -59,20 +62,25 @@ class ExportOptions:
                 "illm needs a checkpoint: a language model with random weights says nothing",
                 fix="Give --checkpoint DIR (Hugging Face) or --checkpoint FILE.gguf",
             )
-        for name in ("checkpoint", "text"):
+        for name in ("checkpoint", "text", "factors"):
             if name in values:
                 values[name] = Path(values[name])
         if "bits" in values:
-            values["bits"] = _parse_bits(values["bits"])
+            values["bits"] = parse_bits(values["bits"])
         result = cls(**values)
         _require("precision", result.precision, PRECISIONS)
         _require("smoothing", result.smoothing, SMOOTHINGS)
         if result.context is not None and result.context < 1:
             raise UserError(f"--context is {result.context}", fix="Give a number of tokens")
-        return result
+        if result.factors is None:
+            return result
+        if result.precision == "float" or "smoothing" in values:
+            other = "--precision float" if result.precision == "float" else "--smoothing"
+            raise UserError(f"--factors and {other} exclude each other", fix=f"Leave out {other}")
+        return dataclasses.replace(result, smoothing="learned")
 
 
-def _parse_bits(value: Any) -> Bits:
+def parse_bits(value: Any) -> Bits:
     """``W4A8``, or the parsed thing."""
     if isinstance(value, Bits):
         return value

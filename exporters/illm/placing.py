@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from exporters.illm.config import Config
 from exporters.illm.decoder import Gain, LayerValues, Linear, ModelValues
 from exporters.illm.float_decoder import Peaks
-from exporters.illm.source import Layer
+from exporters.illm.source import Array, Layer
 from exporters.illm.weights import LEVELS, Matrix, Vector, quantize_columns, quantize_vector
 from exporters.ops.algebra import Value
 from exporters.ops.residual import RESIDUAL_BITS
@@ -53,25 +54,28 @@ class QuantizedLayer:
     down: Matrix
 
 
-def quantize_layer(layer: Layer, peaks: Peaks, bits: Bits) -> QuantizedLayer:
+def quantize_layer(
+    layer: Layer, peaks: Peaks, bits: Bits, clipping: Mapping[str, Array] | None = None
+) -> QuantizedLayer:
     """``layer`` (smoothed already) in integers.
 
     Args:
         peaks: of the smoothed layer's keys and values.
+        clipping: by matrix, see `quantize_columns`.
     """
-    levels = LEVELS[bits.activations]
+    levels, clip = LEVELS[bits.activations], clipping or {}
     smoothing = layer.gate_smoothing
     return QuantizedLayer(
         attention_gain=quantize_vector(layer.attention_gain),
-        qkv=quantize_columns(layer.qkv, bits.weights),
+        qkv=quantize_columns(layer.qkv, bits.weights, clip.get("qkv")),
         qkv_bias=None if layer.qkv_bias is None else quantize_vector(layer.qkv_bias),
         key_exponent=_scale_exponent(float(np.max(peaks.key)) / levels),
         value_exponent=_scale_exponent(float(np.max(peaks.value)) / levels),
-        output=quantize_columns(layer.output, bits.weights),
+        output=quantize_columns(layer.output, bits.weights, clip.get("output")),
         ffn_gain=quantize_vector(layer.ffn_gain),
-        gate_up=quantize_columns(layer.gate_up, bits.weights),
+        gate_up=quantize_columns(layer.gate_up, bits.weights, clip.get("gate_up")),
         gate_smoothing=None if smoothing is None else quantize_vector(1.0 / smoothing),
-        down=quantize_columns(layer.down, bits.weights),
+        down=quantize_columns(layer.down, bits.weights, clip.get("down")),
     )
 
 

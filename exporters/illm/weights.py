@@ -45,11 +45,16 @@ class Vector:
     exponent: int
 
 
-def quantize_columns(weight: Array, bits: int) -> Matrix:
-    """``weight`` float ``[in, out]`` rounded to nearest with the scale of each column's peak."""
-    levels = LEVELS[bits]
-    scale = np.maximum(np.abs(weight.astype(np.float64)).max(0), 1e-8) / levels
-    return round_columns(weight, scale, bits)
+def quantize_columns(weight: Array, bits: int, clip: Array | None = None) -> Matrix:
+    """``weight`` float ``[in, out]`` rounded to nearest with the scale of each column's peak.
+
+    Args:
+        clip: ``[out]``, learned: the share of the peak that is the end of the scale.
+    """
+    peak = np.abs(weight.astype(np.float64)).max(0)
+    if clip is not None:
+        peak = peak * clip
+    return round_columns(weight, np.maximum(peak, 1e-8) / LEVELS[bits], bits)
 
 
 def round_columns(weight: Array, scale: NDArray[np.float64], bits: int) -> Matrix:

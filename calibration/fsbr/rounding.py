@@ -1,0 +1,66 @@
+"""Few bits imitated in float, as the integer decoder has them, with gradients straight through.
+
+    rows      q = round(x / s),                s = max|x| / Q              one s a token (and head)
+    columns   q = clip(round(w / s), -Q, Q),   s = c max|w| / Q            c in (0, 1] is learned
+
+round has the gradient of the identity (straight-through estimator, arXiv:1308.3432); s is part of
+the graph, so that factors and c learn through it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from exporters.illm.placing import Bits
+from exporters.illm.weights import LEVELS
+
+_LEAST_PEAK = 1e-8
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Steps on either side of zero; None leaves a place in float.
+
+    Attributes:
+        weights: of the four matrices' columns.
+        activations: of rows before each matrix, and of queries, keys and values.
+        swiglu: of gate and up inside the gated activation.
+    """
+
+    weights: int | None = None
+    activations: int | None = None
+    swiglu: int | None = None
+
+    @classmethod
+    def of(cls, bits: Bits, swiglu_bits: int | None = None) -> Levels:
+        swiglu = None if swiglu_bits is None else LEVELS[swiglu_bits]
+        return cls(LEVELS[bits.weights], LEVELS[bits.activations], swiglu)
+
+
+def round_rows(x: Tensor, levels: int | None) -> Tensor:
+    """``x`` ``[..., n]`` with a scale for each row; itself where ``levels`` is None."""
+    if levels is None:
+        return x
+    scale = x.abs().amax(-1, keepdim=True).clamp_min(_LEAST_PEAK) / levels
+    return _rounded(x / scale) * scale
+
+
+def round_columns(weight: Tensor, levels: int | None, clip: Tensor | None = None) -> Tensor:
+    """``weight`` ``[in, out]`` with a scale for each column; itself where ``levels`` is None.
+
+    Args:
+        clip: ``[out]``, the share of a column's peak that is the end of its scale.
+    """
+    if levels is None:
+        return weight
+    peak = weight.abs().amax(0)
+    if clip is not None:
+        peak = peak * clip
+    scale = peak.clamp_min(_LEAST_PEAK) / levels
+    return _rounded(weight / scale).clamp(-levels, levels) * scale
+
+
+def _rounded(x: Tensor) -> Tensor:
+    return x + (x.round() - x).detach()

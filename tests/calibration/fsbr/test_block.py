@@ -1,0 +1,135 @@
+"""The block that is learned on: the network itself without rounding, the decoder's numbers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.fsbr.block import Block, rounded, run_block, smoothed
+from calibration.fsbr.plan import PAIRS
+from calibration.fsbr.rounding import Levels, round_columns, round_rows
+from exporters.illm.config import Config
+from exporters.illm.float_decoder import run_layer
+from exporters.illm.smoothing import Factors, smooth
+from exporters.illm.source import Layer, open_source
+from exporters.illm.weights import LEVELS, quantize_columns
+
+Folder = Callable[[str], Path]
+
+
+def drawn(config: Config, *pairs: str) -> Factors:
+    """Random factors within some e^±3 for ``pairs``."""
+    random = np.random.default_rng(0)
+
+    def factor(*shape: int) -> Any:
+        return np.exp(random.normal(0, 1, shape)).astype(np.float32)
+
+    key = factor(config.kv_heads, config.head_dim // 2)
+    every = {
+        "attention": factor(config.hidden),
+        "value": factor(config.kv_heads, config.head_dim),
+        "key": np.concatenate([key, key], 1),
+        "ffn": factor(config.hidden),
+        "down": factor(config.ffn),
+        "gate": factor(config.ffn),
+    }
+    return Factors(**{pair: every[pair] for pair in pairs})
+
+
+def as_tensors(factors: Factors) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(f) for name, f in vars(factors).items() if f is not None}
+
+
+def opened(folder: Path) -> tuple[Layer, Config, torch.Tensor]:
+    source = open_source(folder)
+    random = np.random.default_rng(1)
+    hidden = random.normal(0, 1, (12, source.config.hidden)).astype(np.float32)
+    return source.layer(1), source.config, torch.from_numpy(hidden)
+
+
+@pytest.mark.parametrize("kind", ["llama-tied", "llama-untied", "qwen2"])
+@pytest.mark.parametrize("pairs", [(), *((pair,) for pair in PAIRS), PAIRS], ids=" ".join)
+def test_smoothing_leaves_the_float_block_as_it_is(
+    folder: Folder, kind: str, pairs: tuple[str, ...]
+) -> None:
+    """Grouped heads, a head for each, and biases; each pair alone and all at once."""
+    layer, config, hidden = opened(folder(kind))
+    right = run_layer(hidden, layer, config).numpy()
+    block = smoothed(Block.of(layer), as_tensors(drawn(config, *pairs)), config)
+    found = run_block(hidden, block, config, Levels()).numpy()
+    # float32 products of 64 to 96 terms, in which factors of e^±3 stand
+    np.testing.assert_allclose(found, right, atol=1e-4 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("kind", ["llama-tied", "qwen2"])
+def test_the_exporter_folds_what_was_learned_on(folder: Folder, kind: str) -> None:
+    layer, config, _ = opened(folder(kind))
+    factors = drawn(config, *PAIRS)
+    found = smoothed(Block.of(layer), as_tensors(factors), config)
+    right = smooth(layer, factors, config)
+    for item in fields(Layer):
+        one, other = getattr(found, item.name), getattr(right, item.name)
+        assert (one is None) == (other is None)
+        if one is not None:  # the order of three multiplications in float32
+            np.testing.assert_allclose(one.numpy(), other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4])
+def test_columns_are_rounded_as_the_exporter_rounds_them(bits: int) -> None:
+    random = np.random.default_rng(2)
+    weight = random.standard_normal((64, 24)).astype(np.float32)
+    clip = random.uniform(0.3, 1.0, 24).astype(np.float32)
+    levels = LEVELS[bits]
+    for share in (None, clip):
+        found = round_columns(
+            torch.from_numpy(weight), levels, None if share is None else torch.from_numpy(share)
+        )
+        right = quantize_columns(weight, bits, share).real
+        # the exporter rounds scales to 15 bits of the largest: 127 steps of one are off by some
+        # hundredths of a step, and a weight at a tie may go the other way
+        step = np.abs(weight).max(0) / levels
+        off = np.abs(found.numpy() - right) > 0.05 * step
+        assert off.mean() < 0.01
+
+
+def test_rounding_has_the_gradient_of_the_identity() -> None:
+    x = torch.tensor([[0.3, -1.0, 0.6]], requires_grad=True)
+    y = round_rows(x, 7)
+    assert torch.equal(y.detach() * 7, (x.detach() * 7).round())
+    y[0, 0].backward()
+    # round has gradient one, so x / s * s has: nothing through the peak but the rounding's residue
+    assert x.grad is not None
+    assert x.grad[0, 0] == 1
+    assert x.grad[0, 1] == pytest.approx(-(2 / 7 - 0.3) / 1.0, abs=1e-6)
+    weight = torch.tensor([[1.0], [0.5]])
+    clip = torch.tensor([0.8], requires_grad=True)
+    round_columns(weight, 7, clip)[0, 0].backward()
+    assert clip.grad is not None
+    assert clip.grad.item() == pytest.approx(1.0)  # the largest weight stands at clip x peak
+
+
+def test_zero_rows_and_columns_stay_zero() -> None:
+    zero = torch.zeros(3, 4)
+    assert torch.equal(round_rows(zero, 7), zero)
+    assert torch.equal(round_columns(zero, 7), zero)
+
+
+def test_rounding_is_where_the_levels_are(folder: Folder) -> None:
+    layer, config, hidden = opened(folder("llama-tied"))
+    block = Block.of(layer)
+    exact = run_block(hidden, block, config, Levels())
+    errors = [
+        float((run_block(hidden, block, config, levels) - exact).square().mean())
+        for levels in (Levels(activations=127), Levels(activations=7), Levels(swiglu=7))
+    ]
+    assert 0 < errors[0] < errors[1] / 30  # 4 bits fewer: 16 times the step, 256 times the energy
+    assert errors[2] > 0
+    weights = rounded(block, Levels(weights=7), {})
+    assert not torch.equal(weights.qkv, block.qkv)
+    assert torch.equal(rounded(block, Levels(), {}).qkv, block.qkv)
