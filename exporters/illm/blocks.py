@@ -1,8 +1,9 @@
 """The two halves of a decoder layer as one ONNX function each.
 
-Their bodies are the algorithms of `exporters.illm.decoder`. A runtime without a kernel for the half
-writes the body out; one that has it starts two kernels a layer in place of some seven hundred nodes. All
-that differs between layers is an input or an attribute, so a file carries each body once.
+Their bodies are the algorithms of `exporters.illm.decoder`. A runtime without a kernel for the
+half writes the body out; one that has it starts two kernels a layer in place of some seven hundred
+nodes. All that differs between layers is an input or an attribute, so a file carries each body
+once.
 
 Sizes and constants of the model are written into the body, and are attributes besides, for the
 kernel to read.

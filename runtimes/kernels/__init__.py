@@ -6,12 +6,13 @@ library, and gives the same bits: kernels compute in integers too, and tests com
 functions over their whole range.
 
 What was learned on SmolLM2-135M, integer W8A8, a step of decoding with one thread
-(``benchmarks/results/illm_kernels.json``). Stock operators spend an eighth of it on matrix products;
-the rest is 21,000 nodes that start, and 64-bit divisions. Kernels for single operators (`DIMatMul`
-to `DIClippedSoftmax`) leave some five thousand nodes. Kernels for half a layer each (`DIAttention`,
-`DIFeedForward`) leave 92, and the step waits for its weights: 134 MB in 13 ms. Inside them divisions
-by a row's constant are an estimate and an exact correction, which vectorize. Next would be 4-bit
-weights left packed, for decoding, and for prompts AMX tiles, which ONNX Runtime's own INT8 has.
+(``benchmarks/results/illm_kernels.json``). Stock operators spend an eighth of it on matrix
+products; the rest is 21,000 nodes that start, and 64-bit divisions. Kernels for single operators
+(`DIMatMul` to `DIClippedSoftmax`) leave some five thousand nodes. Kernels for half a layer each
+(`DIAttention`, `DIFeedForward`) leave 92, and the step waits for its weights: 134 MB in 13 ms.
+Inside them divisions by a row's constant are an estimate and an exact correction, which vectorize.
+Next would be 4-bit weights left packed, for decoding, and for prompts AMX tiles, which ONNX
+Runtime's own INT8 has.
 """
 
 from __future__ import annotations
