@@ -79,6 +79,48 @@ def test_export_prints_the_mapping_report_and_takes_every_option(
     assert spec.weights.kind == "checkpoint"
 
 
+def test_every_option_of_instances_is_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.onnx"
+    code, out, err = words_of(
+        *("export", "panoptic-flashocc-nano", "-o", path, "--class-map", "compat"),
+        *("--max-centres", "60", "--score-threshold", "0.2", "--thing-voxels", "4096"),
+        capsys=capsys,
+    )
+    assert code == EXIT_OK, err
+    assert "equal those of the numpy form" in out
+    file = ModelFile(path)
+    rules = file.require_spec().geometry["centres"]
+    assert (rules["class_map"], rules["max_centres"]) == ("compat", 60)
+    assert (rules["score_threshold"], rules["thing_voxels"]) == (0.2, 4096)
+    (top,) = (node for node in file.proto.graph.node if node.op_type == "TopK")
+    shapes = {
+        value.name: value
+        for value in onnx.shape_inference.infer_shapes(file.proto, data_prop=True).graph.value_info
+    }
+    assert shapes[top.output[0]].type.tensor_type.shape.dim[-1].dim_value == 60
+
+
+def test_a_memory_pooled_anew_is_chosen_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.exporters.panoptic_flashocc.nets import OPTIONS, random_network, remembering, saved
+
+    weights, path = saved(random_network(remembering(2)), tmp_path), tmp_path / "m.onnx"
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in OPTIONS.items()]
+    for history, states in (("online", 2), ("offline", 0)):
+        code, _, err = words_of(
+            *("export", "panoptic-flashocc", "-o", path, "--checkpoint", weights, *options),
+            *("--rig", "input", "--history", history, "--overwrite"),
+            capsys=capsys,
+        )
+        assert code == EXIT_OK, err
+        spec = ModelFile(path).require_spec()
+        assert len(spec.states) == states
+        assert ("history_motion" in {port.name for port in spec.inputs}) == (history == "online")
+
+
 def test_export_with_json_prints_json_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +143,12 @@ def test_export_with_json_prints_json_alone(
         (["flashocc-m0", "--image-size", "250x700"], ["250", "multiple of the stride"]),
         (["flashocc-m0", "--input", "int8"], ["Choose uint8, camera or float"]),
         (["flashocc"], ["recognised from a checkpoint", "--checkpoint FILE"]),
+        (["panoptic-flashocc-nano", "--class-map", "compatible"], ["Did you mean 'compat'"]),
+        (["panoptic-flashocc-nano", "--max-centres", "5000"], ["1 to 3840", "TopK"]),
+        (["panoptic-flashocc-nano", "--score-threshold", "1.5"], ["--score-threshold is 1.5"]),
+        (["panoptic-flashocc-nano", "--thing-voxels", "0"], ["--thing-voxels is 0"]),
+        (["panoptic-flashocc-8f", "--history", "both"], ["online or offline"]),
+        (["panoptic-flashocc-8f", "--history", "offline"], ["Add --rig input"]),
     ],
 )
 def test_export_refuses_in_one_line(
