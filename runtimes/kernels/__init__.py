@@ -11,8 +11,7 @@ products; the rest is 21,000 nodes that start, and 64-bit divisions. Kernels for
 (`DIMatMul` to `DIClippedSoftmax`) leave some five thousand nodes. Kernels for half a layer each
 (`DIAttention`, `DIFeedForward`) leave 92, and the step waits for its weights: 134 MB in 13 ms.
 Inside them divisions by a row's constant are an estimate and an exact correction, which vectorize.
-Next would be 4-bit weights left packed, for decoding, and for prompts AMX tiles, which ONNX
-Runtime's own INT8 has.
+Next would be 4-bit weights left packed, for decoding, and for prompts AMX tiles.
 """
 
 from __future__ import annotations
