@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from calibration.graph.queries import data_inputs, fresh_name, only_reader, value_names
 
 if TYPE_CHECKING:
@@ -37,9 +35,7 @@ def observe_what_counts(graph: ir.Graph, names: Iterable[str]) -> None:
     """
     wanted = set(names)
     taken = value_names(graph)
-    for add in list(graph):
-        if not _is_discarding(add):
-            continue
+    for add in [node for node in graph if _is_discarding(node)]:
         first, second = (value for _, value in data_inputs(add))
         found = [
             (value, other)
@@ -68,16 +64,15 @@ def _replace(
 
     name = value.name or ""
     value.name = fresh_name(taken, name + WHOLE)
-    zero = ir.val(
-        fresh_name(taken, f"{name}/zero"), const_value=ir.tensor(np.zeros((), np.float32))
-    )
-    graph.register_initializer(zero)
-    positive = ir.node("Greater", [add.outputs[0], zero])
+    # a + b > 0 exactly where a > -b, and the sum's recorded shape, which may be wrong, is not asked
+    limit = ir.node("Neg", [other])
+    positive = ir.node("Greater", [value, limit.outputs[0]])
     rectified = ir.node("Relu", [other])
     opposite = ir.node("Neg", [rectified.outputs[0]])
     kept = ir.node("Where", [positive.outputs[0], value, opposite.outputs[0]])
-    for role, node in (("positive", positive), ("rectified", rectified), ("opposite", opposite)):
+    roles = {"limit": limit, "positive": positive, "rectified": rectified, "opposite": opposite}
+    for role, node in roles.items():
         node.outputs[0].name = fresh_name(taken, f"{name}/{role}")
     kept.outputs[0].name = name
     kept.outputs[0].shape, kept.outputs[0].type = value.shape, value.type
-    graph.insert_after(add, [positive, rectified, opposite, kept])
+    graph.insert_after(add, [*roles.values(), kept])

@@ -17,6 +17,10 @@ _EXTRAS = {  # extra -> what it is for, and the distributions that make it
     "cluster": ("samples in parallel processes", ("joblib",)),
     "board": ("boards over SSH", ("asyncssh",)),
     "loadgen": ("MLPerf's load generator", ("mlcommons-loadgen",)),
+    "bundle": ("bills of materials and signatures", ("cyclonedx-python-lib", "cryptography")),
+    "energy": ("joules of NVIDIA GPUs", ("nvidia-ml-py",)),
+    "llm": ("language models and their tokenizers", ("gguf", "jinja2", "tokenizers")),
+    "metrics": ("ray and box metrics, compiled", ("numba",)),
     "openvino": ("OpenVINO as a runtime on CPUs", ("openvino",)),
     "tensorrt-rtx": ("RTX engines, built without a GPU", ("tensorrt-rtx-cu13",)),
 }

@@ -311,7 +311,7 @@ def wait_for_workers(process: subprocess.Popen[str], record: Path) -> list[psuti
 
 def test_the_demo_recipe_is_read() -> None:
     recipe = load_recipe(Path(__file__).parents[2] / "examples" / "demo.yaml")
-    assert recipe.model.variant == "flashocc-m0"
+    assert recipe.model.variant == "flashocc-mini"
     assert {engine.source for engine in recipe.engines} >= {"int8-tensorrt", "fp16"}
 
 

@@ -47,6 +47,9 @@ def rep_net(*, stride: int = 1, pad: int = 1) -> onnx.ModelProto:
     tensors["stem.bias"].CopyFrom(numpy_helper.from_array(bias, "stem.bias"))
     if pad != 1:
         set_pads(model.graph.node, "rep", pad)
+        del model.graph.value_info[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        model = onnx.shape_inference.infer_shapes(model)
     return model
 
 

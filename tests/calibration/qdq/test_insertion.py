@@ -100,8 +100,13 @@ def test_minmax_ranges_equal_onnxruntimes_calibrater(tmp_path: Path) -> None:
     theirs = calibrator.compute_data()
     ours = observe(path, samples, histograms=False).tensors
     assert len(ours) > 10
+    summands = {name for n in proto.graph.node if n.op_type == "Add" for name in n.input}
     for name, seen in ours.items():
         low, high = (float(np.ravel(bound)[0]) for bound in theirs[name].range_value)
+        if name in summands:  # what the ReLU behind the sum throws away is not observed
+            assert low <= seen.minimum * (1 + 1e-5)
+            assert high == pytest.approx(seen.maximum, rel=1e-5)
+            continue
         # they run without fusion: sums differ in the last bits
         assert (seen.minimum, seen.maximum) == pytest.approx((low, high), rel=1e-5, abs=1e-6)
 

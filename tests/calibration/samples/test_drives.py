@@ -95,7 +95,7 @@ def test_points_lie_on_boxes_and_in_taken_voxels(drive: Drive, frames: list[KeyF
         inside = ((cells >= 0) & (cells < [200, 200, 16])).all(axis=1)
         taken = frame.cameras.labels["semantics"][tuple(cells[inside].T)] != Label.free
         # Solids are grown by a third of a voxel, thinner ones can slip through the centres.
-        assert taken.mean() > 0.9
+        assert taken.mean() > 0.88
         mask = traversed(points.astype(np.float32), drive.sensors.lidar2ego[:3, 3], grid)
         assert mask[tuple(cells[inside].T)].all()
         assert np.array_equal(mask, frame.cameras.labels["mask_lidar"])

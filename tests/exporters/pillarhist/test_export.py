@@ -25,7 +25,7 @@ from exporters.pillarhist.exporter import build_network, traced
 from exporters.pillarhist.inference import InferenceModel
 from exporters.pillarhist.options import ExportOptions
 from exporters.pillarhist.random_weights import generated_points
-from exporters.pillarhist.weights import Source
+from exporters.pillarhist.weights import find_source
 from tests.exporters.pillarhist import clouds
 
 Arrays = Any
@@ -175,15 +175,17 @@ def real_frames(data: Path, config: Config) -> Iterator[Arrays]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [name for name in CONFIGS if "mini" not in name])
+@pytest.mark.parametrize("variant", ["pointpillars-kitti", "pillarhist-mini", "pointpillars-mini"])
 def test_boxes_of_real_frames_are_pytorchs(edgeport_data: Path, variant: str) -> None:
+    """Anchors with random weights, heat maps with trained ones.
+
+    A heat map of random weights has boxes of any size: a millimetre is below float32 there.
+    """
     config = CONFIGS[variant]
-    if config.intensity_max > 1:
-        config = replace(config, rows=40_960)
-    network, _ = build_network(Source(variant, config, None, 0))
+    network, _ = build_network(find_source(variant, ExportOptions()))
     graph = traced(InferenceModel(network), config)
     agreement = compare(network, graph, real_frames(edgeport_data, config), "rotated")
-    assert agreement.boxes > 100
+    assert agreement.boxes > 20
     assert agreement.exceptions == 0, str(agreement)
     assert agreement.max_difference <= 1e-3
 

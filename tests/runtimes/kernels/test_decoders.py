@@ -139,7 +139,5 @@ def test_a_damaged_library_is_named(model: Path, tmp_path: Path) -> None:
     from runtimes.ort import cpu
 
     (tmp_path / "kernels.so").write_bytes(b"no library")
-    with pytest.raises(
-        MissingRequirementError, match=r"not take the kernels in .*kernels\.so"
-    ):
+    with pytest.raises(MissingRequirementError, match=r"not take the kernels in .*kernels\.so"):
         cpu().load(model, kernels=tmp_path / "kernels.so")

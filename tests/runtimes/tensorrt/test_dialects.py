@@ -16,6 +16,7 @@ from runtimes.tensorrt.worker import NestedProgress
 
 # Attributes of our own objects and of Python's in those two files; all others are TensorRT's.
 _OURS = {
+    *("_copy_in", "_copy_out", "_wait_if_heard"),
     *("module", "name", "NAMES", "known_capabilities", "set_compute_capabilities", "set_workspace"),
     *("_dialect", "_logger", "_emit", "_forward", "_phases", "_best", "_fraction", "_sent_s"),
     *(
