@@ -186,7 +186,7 @@ def test_boxes_of_real_frames_are_pytorchs(edgeport_data: Path, variant: str) ->
     graph = traced(InferenceModel(network), config)
     agreement = compare(network, graph, real_frames(edgeport_data, config), "rotated")
     assert agreement.boxes > 20
-    # of random weights two boxes in a thousand overlap by just the limit, and sums differ by threads
+    # random weights: two boxes in a thousand overlap by just the limit; sums differ by threads
     allowed = 0 if "mini" in variant else agreement.boxes // 200
     assert agreement.exceptions <= allowed, str(agreement)
     assert agreement.max_difference <= 1e-3
