@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 
@@ -126,13 +127,14 @@ def test_more_than_2_gb(tmp_path: Path) -> None:
     samples = InMemorySamples(
         [{"x": random.standard_normal((1, 4096)).astype(np.float32)} for _ in range(2)]
     )
+    held = psutil.Process().memory_info().rss / (1 << 20)  # by the tests that ran before
     try:
         options = QuantizeOptions(scales="minmax", i_know=("all",))
         result = quantize(file, samples, tmp_path / "q.onnx", options)
         assert result.report["quantized"] == {"MatMul": 34}
         assert result.model.size_bytes < file.size_bytes / 3.9
         # the file, one copy for the session that observes, and little else
-        assert result.report["peak_rss_mib"] < 3 * file.size_bytes / (1 << 20)
+        assert result.report["peak_rss_mib"] - held < 2.6 * file.size_bytes / (1 << 20)
         weight = next(i for i in result.model.proto.graph.initializer if i.name == "w7/quantized")
         assert weight.data_type == TensorProto.INT8
     finally:
