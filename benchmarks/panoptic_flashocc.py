@@ -1,11 +1,13 @@
-"""Panoptic-FlashOcc: engines that TensorRT-RTX really builds, and what instances cost on a CPU.
+"""Full-size networks against PyTorch, engines that TensorRT-RTX builds, and what instances cost.
 
-    python benchmarks/panoptic_flashocc.py --variant panoptic-flashocc-tiny-pano --precision fp32
+    python benchmarks/panoptic_flashocc.py --variant flashocc-m3 --precision fp32
     python benchmarks/panoptic_flashocc.py --variant panoptic-flashocc-8f-pano --precision int8
     python benchmarks/panoptic_flashocc.py --variant panoptic-flashocc-tiny-pano --share
 
-Weights are seeded random ones: build time, size and the share of a frame do not depend on them
-(random heatmaps have as many centres as a busy street). An engine that was built has not been run.
+Every export is compared with eager PyTorch at full size before it is written; what the comparison
+said is kept. Weights are seeded random ones: build time, size and the share of a frame do not
+depend on them (random heatmaps have as many centres as a busy street). An engine that was built has
+not been run. Networks with a memory are calibrated on a drive that the float model runs through.
 
 The share is ONNX Runtime's own profile: kernel time of the nodes below ``panoptic`` (centres and
 assignment) and ``memory`` (warping past maps), divided by that of all nodes, one thread.
@@ -26,30 +28,41 @@ from typing import Any
 
 from calibration import QuantizeOptions, cast, quantize
 from calibration.samples import open_samples
-from calibration.samples.base import InMemorySamples, inputs_of
+from calibration.samples.base import Samples, inputs_of
+from calibration.samples.rolling import rolled
 from exporters import export
 from exporters.modelfile import ModelFile
-from exporters.streaming import rolled
-from runtimes import build, environment, get
+from runtimes import build, environment
 
 RESULTS = Path(__file__).parent / "results" / "panoptic_flashocc.json"
 PARTS = ("panoptic", "memory")
 
 
-def exported(variant: str, folder: Path) -> ModelFile:
-    """The FP32 model file; taken as it is where an earlier run left it."""
+def exported(variant: str, folder: Path, entry: dict[str, Any]) -> ModelFile:
+    """The FP32 model file; taken as it is where an earlier run left it.
+
+    Args:
+        entry: of the results; gets what the export says of itself.
+    """
     path = folder / f"{variant}.onnx"
-    return ModelFile(path) if path.exists() else export(variant, path).model
+    if path.exists():
+        return ModelFile(path)
+    made = export(variant, path)
+    entry["weights"] = str(made.report["weights"])
+    entry["export"] = {
+        "date": datetime.date.today().isoformat(),
+        "parameters": made.report["parameters"],
+        "agreement": made.report["agreement"],
+        "seconds": made.report["seconds"],
+        "model_mib": round(made.model.size_bytes / 2**20, 1),
+        "machine": environment(),
+    }
+    return made.model
 
 
-def samples_of(model: ModelFile, count: int) -> InMemorySamples:
-    """Frames of the generated world as one sequence, states filled in by the model itself."""
-    spec = model.require_spec()
-    frames = [inputs_of(sample) for sample in open_samples(f"synthetic:{count}", spec)]
-    session = get("onnxruntime").load(model.path, threads=1)
-    full = list(rolled(frames, spec, session.run))
-    session.close()
-    return InMemorySamples(full)
+def samples_of(model: ModelFile, count: int) -> Samples:
+    """One generated drive, states filled in by the model itself."""
+    return rolled(open_samples(f"synthetic:1x{count}", model.require_spec()), model)
 
 
 def in_precision(model: ModelFile, precision: str, folder: Path, count: int) -> Path:
@@ -76,7 +89,7 @@ def built(path: Path, folder: Path) -> dict[str, Any]:
         "build_s": round(passport.build_s, 1),
         "with_process_s": round(time.perf_counter() - started, 1),
         "engine_mib": round(passport.size_bytes / 2**20, 1),
-        "model_mib": round(path.stat().st_size / 2**20, 1),
+        "model_mib": round(ModelFile(path).size_bytes / 2**20, 1),
         "log": dict(passport.log),
     }
 
@@ -85,7 +98,7 @@ def shares(model: ModelFile, runs: int) -> dict[str, Any]:
     """Kernel time of each of ``PARTS`` as a share of the frame, and in milliseconds."""
     import onnxruntime as ort
 
-    (feeds,) = samples_of(model, 1)
+    feeds = inputs_of(next(iter(samples_of(model, 1))))
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True
@@ -131,8 +144,8 @@ def main() -> None:
         results = json.loads(asked.output.read_text())
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.models or Path(scratch)
-        model = exported(asked.variant, folder)
-        entry = results.setdefault(asked.variant, {"weights": str(model.require_spec().weights)})
+        entry = results.setdefault(asked.variant, {})
+        model = exported(asked.variant, folder, entry)
         if asked.precision:
             path = in_precision(model, asked.precision, folder, asked.samples)
             found = built(path, Path(scratch))

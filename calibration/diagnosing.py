@@ -9,6 +9,7 @@ from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Samples
 from calibration.samples.checks import too_few
 from calibration.samples.doctor import Diagnosis, Examination, diagnose, examine
+from calibration.samples.rolling import as_given
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def diagnosed(
             if progress:
                 progress("examine", done, len(some))
 
-        feeds = checked_feeds(some, expected)
+        feeds = checked_feeds(as_given(some), expected)  # states are no one's mistake
         return examine(feeds, expected, described=spec is not None, progress=told)
 
     other = examined(evaluation) if evaluation is not None else None

@@ -39,6 +39,7 @@ from calibration.rounding.adaround import require_torch
 from calibration.rounding.refining import refine
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Samples
+from calibration.samples.rolling import rolled
 from calibration.scales.methods import SCALES
 from calibration.scales.ranges import choose_scales, statistics_of
 from exporters.errors import UserError
@@ -65,7 +66,8 @@ def quantize(
 
     Args:
         samples: a calibration set, or what ``observe`` returned for this very model; without the
-            samples nothing can be split or measured.
+            samples nothing can be split or measured. A model with states runs through their
+            sequences first (`calibration.samples.rolling`).
         statistics: what ``observe`` returned for this model and these samples: saves the pass,
             unless a layer is split.
         evaluation: what the result will be judged by; the calibration-set doctor compares the two.
@@ -83,7 +85,7 @@ def quantize(
     if isinstance(samples, Statistics):
         job = Job(file, options, None, samples, progress, evaluation)
     else:
-        job = Job(file, options, samples, statistics, progress, evaluation)
+        job = Job(file, options, rolled(samples, file), statistics, progress, evaluation)
     output = Path(output)
     require_writable(output, overwrite=options.overwrite)
     clock = _Clock()

@@ -15,6 +15,7 @@ from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions
 from calibration.samples.base import Samples
 from calibration.samples.mapping import backend_for
+from calibration.samples.rolling import rolled
 from calibration.sensitivity.budget import parse_budget
 from calibration.sensitivity.measuring import Judged, Means, measure_sensitivity, question_of
 from calibration.sensitivity.noise import Workers
@@ -96,6 +97,7 @@ def quantize_to_budget(
     """
     options, search = options or QuantizeOptions(), search or SearchOptions()
     file = model if isinstance(model, ModelFile) else ModelFile(model)
+    samples, validation = rolled(samples, file), rolled(validation, file)
     output = Path(output)
     curve = search.curve or output.with_suffix(".budget.json")
     parse_budget(budget)
@@ -147,6 +149,7 @@ def sensitivity(
     """
     options, search = options or QuantizeOptions(), search or SearchOptions()
     file = model if isinstance(model, ModelFile) else ModelFile(model)
+    samples = rolled(samples, file)
     means = _means(samples, options, search, search.state, statistics, progress)
     if validation is None:
         return measure_sensitivity(file, samples, options, means)

@@ -20,6 +20,7 @@ import numpy as np
 
 from calibration.samples import map_samples
 from calibration.samples.base import Array, Samples, inputs_of
+from calibration.samples.rolling import rolled
 from calibration.sensitivity.budget import Measured
 from calibration.sensitivity.noise import Workers
 from deploy.metrics.gathering import Gathering
@@ -40,6 +41,7 @@ class ValidationScore:
     """Metrics of candidates on a validation set; use as a context, then call it with files.
 
     Args:
+        samples: models with a memory start every step from the states of ``reference``.
         metric: as ``deploy.metrics.gathering`` takes it.
         threads: of sessions here; all cores by default.
     """
@@ -54,7 +56,7 @@ class ValidationScore:
         threads: int | None = None,
     ) -> None:
         self._reference = reference
-        self._samples = samples
+        self._samples = rolled(samples, reference)
         self._metric = metric
         self._workers = workers or Workers()
         self._threads = threads

@@ -4,6 +4,10 @@ Both files see the same samples, one at a time, and every output is compared as 
 says it is: labels by agreement, floats by SQNR and cosine, occupancy by mIoU where the samples
 carry ground truth. Every value has an interval, and says what loss this many samples could show.
 What could not be measured, or not be decided, never counts as passed.
+
+Models with a memory run through each sequence, each with the states that it left itself: what is
+judged is the stream that a vehicle would see, errors that add up included. Only where states come
+with the samples, or the candidate runs on a board, both start every step from the same ones.
 """
 
 from __future__ import annotations
@@ -14,18 +18,21 @@ from functools import partial
 from pathlib import Path
 
 from calibration.samples import open_samples
-from calibration.samples.base import Samples, inputs_of
+from calibration.samples.base import Samples
 from calibration.samples.doctor.overlap import apart_from_calibration
 from calibration.samples.findings import check_overrides
+from calibration.samples.rolling import as_given, rolled
+from calibration.samples.sequences import groups_of
 from calibration.sensitivity.noise import Workers
 from deploy.boards.inventory import Board
 from deploy.boards.outputs import SamplesOnBoard
 from deploy.boundaries import compare_layers
 from deploy.comparison import Comparison, judge_comparison
 from deploy.contract.contracts import Contract
-from deploy.evaluation import checked_feeds, judge_elsewhere
+from deploy.evaluation import judge_elsewhere
 from deploy.metrics.gathering import Gathering
 from deploy.sessions import ONNX_SUFFIX, open_session, spec_of
+from deploy.streams import Runner
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile, ModelSpec
 from runtimes.base import Progress, Session
@@ -33,6 +40,11 @@ from runtimes.base import Progress, Session
 _EMULATED = (
     "the candidate is made for TensorRT; ONNX Runtime emulates its Q/DQ, so errors are right up to "
     "rounding and kernels are not those of the engine"
+)
+
+_STREAMS = (
+    "each file ran through the sequences with the states that it left itself, so errors of earlier "
+    "samples count in later ones"
 )
 
 
@@ -77,22 +89,22 @@ def verify(
     candidate_spec = spec_of(candidate)
     spec = spec_of(reference) or candidate_spec
     opened = _opened(samples, spec)
-    overlap = _overlap((candidate, reference), opened, tuple(i_know))
+    notes = _overlap((candidate, reference), opened, tuple(i_know))
     run = Gathering(spec, metric)
-    workers = _workers(workers, board)
-    with (
-        open_session(reference, threads=threads) as reference_session,
-        _candidate(candidate, opened, board, board_runtime, threads, progress) as candidate_session,
-    ):
+    workers = _workers(workers, board, spec)
+    stepwise = rolled(opened, ModelFile(reference)) if reference.suffix == ONNX_SUFFIX else opened
+    fed = as_given(opened) if board is None else stepwise
+    there = _candidate(candidate, stepwise, board, board_runtime, threads, progress)
+    with open_session(reference, threads=threads) as reference_session, there as candidate_session:
         run.declare_outputs(reference_session.outputs, candidate_session.outputs)
         if workers.backend == "serial":
-            _feed(run, opened, reference_session, candidate_session, progress)
+            notes += _feed(run, fed, spec, (reference_session, candidate_session), progress)
         else:
             judge_elsewhere(run, opened, (reference, candidate), workers, progress)
-        where = _where(candidate_session)
+        notes += _where(candidate_session)
     emulated = candidate_session.runtime == "onnxruntime" and _is_emulated(candidate_spec)
     within = partial(compare_layers, emulate=emulated, threads=threads, progress=progress)
-    inside = within(reference, candidate, opened) if layers else None
+    inside = within(reference, candidate, stepwise) if layers else None
     overall, paired = run.outputs, run.paired()
     return Comparison(
         reference=reference.name,
@@ -104,7 +116,7 @@ def verify(
         layers=inside,
         verdict=judge_comparison(contract or Contract(), candidate.name, overall, paired, inside),
         weights=str(spec.weights) if spec is not None else "",
-        notes=(*overlap, *_notes(run, spec), *where, *([_EMULATED] if emulated else [])),
+        notes=(*notes, *_notes(run, spec), *([_EMULATED] if emulated else [])),
     )
 
 
@@ -115,8 +127,13 @@ def _opened(samples: Samples | Path | str, spec: ModelSpec | None) -> Samples:
     return opened
 
 
-def _workers(workers: Workers | None, board: Board | None) -> Workers:
+def _workers(workers: Workers | None, board: Board | None, spec: ModelSpec | None) -> Workers:
     workers = workers or Workers()
+    if spec is not None and spec.states and workers.backend != "serial":
+        raise UserError(
+            f"{spec.variant} remembers, so its samples are run in order",
+            fix="Drop --jobs and --scheduler",
+        )
     if board is not None and workers.backend != "serial":
         raise UserError("a board runs one sample at a time", fix="Drop --jobs and --scheduler")
     return workers
@@ -125,16 +142,18 @@ def _workers(workers: Workers | None, board: Board | None) -> Workers:
 def _feed(
     run: Gathering,
     samples: Samples,
-    reference: Session,
-    candidate: Session,
+    spec: ModelSpec | None,
+    sessions: tuple[Session, Session],
     progress: Progress | None,
-) -> None:
-    """Let every sample through both sessions."""
-    for index, (name, sample) in enumerate(zip(samples.names, samples, strict=True)):
-        feeds = checked_feeds(name, inputs_of(sample), reference)
-        run.add(name, reference.run(feeds), candidate.run(feeds), sample)
+) -> list[str]:
+    """Let every sample through both sessions; returns notes."""
+    ours, theirs = (Runner(session, spec) for session in sessions)
+    members = zip(samples.names, groups_of(samples), samples, strict=True)
+    for index, (name, group, sample) in enumerate(members):
+        run.add(name, ours(name, group, sample), theirs(name, group, sample), sample)
         if progress is not None:
             progress("samples", index + 1, len(samples))
+    return [_STREAMS] if theirs.remembers else []
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from calibration.samples import open_samples
 from calibration.samples.doctor.overlap import hashes_of
+from calibration.samples.rolling import rolled
 from deploy.recipe import Recipe
 from deploy.recipe_parts import FP32
 from deploy.sessions import ONNX_SUFFIX
@@ -28,11 +29,11 @@ class SampleSet:
     Args:
         role: ``calibration`` or ``evaluation``, for errors.
         source: what ``open_samples`` takes.
-        spec: of the model that the samples are for.
+        file: the float model that the samples are for; it fills in their states.
     """
 
-    def __init__(self, role: str, source: str, spec: ModelSpec) -> None:
-        self.samples = open_samples(source, spec)
+    def __init__(self, role: str, source: str, file: ModelFile) -> None:
+        self.samples = rolled(open_samples(source, file.require_spec()), file)
         self.role = role
         self.source = source
         if len(self.samples) == 0:
@@ -87,7 +88,8 @@ class Workplace:
     def sets(self) -> dict[str, SampleSet]:
         """The recipe's sample sets by role."""
         sources = self.recipe.samples.model_dump(include=set(ROLES))
-        return {role: SampleSet(role, sources[role], self.spec) for role in ROLES if sources[role]}
+        file = self.file(FP32)
+        return {role: SampleSet(role, sources[role], file) for role in ROLES if sources[role]}
 
     @property
     def evaluation(self) -> SampleSet | None:

@@ -7,13 +7,14 @@ A model file declares its states: outputs that become inputs of later samples (`
     for sample in sequence:
         outputs = stream.run(sample)
 
-States are handed on as they are, without a copy.
+States are handed on as they are, without a copy. ``calibration.samples.rolling`` is the same for
+whole sample sets.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,13 @@ class Stream:
     def run(self, sample: Arrays) -> dict[str, NDArray[Any]]:
         """The outputs for the next sample of the sequence."""
         outputs = dict(self._run(self._inputs(self.feeds(sample))))
+        self.keep(outputs)
+        return outputs
+
+    def keep(self, outputs: Arrays) -> None:
+        """Remember what a sample left behind; :meth:`run` does so itself."""
         for name, kept in self._kept.items():
             kept.appendleft(outputs[name])
-        return outputs
 
     def feeds(self, sample: Arrays) -> dict[str, NDArray[Any]]:
         """``sample`` with the states that it would be run with now."""
@@ -82,18 +87,3 @@ class Stream:
     def _inputs(self, feeds: Arrays) -> Arrays:
         """``feeds`` without ground truth and whatever else travels in a sample."""
         return {port.name: feeds[port.name] for port in self._spec.inputs if port.name in feeds}
-
-
-def rolled(
-    samples: Iterable[Arrays], spec: ModelSpec, run: Callable[[Arrays], Arrays]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Samples of one sequence with their states filled in: what a calibration reads.
-
-    Args:
-        run: as for :class:`Stream`; the model whose states they are, usually the float one.
-    """
-    stream = Stream(spec, run)
-    for sample in samples:
-        feeds: dict[str, NDArray[Any]] = stream.feeds(sample)
-        yield feeds
-        stream.run(sample)

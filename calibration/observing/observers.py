@@ -25,6 +25,7 @@ from calibration.observing.statistics import Statistics, TensorStatistics
 from calibration.observing.taps import MAXIMUM, MINIMUM, PART, SIZE, Tap, tap
 from calibration.samples.base import Array, Samples
 from calibration.samples.findings import check_overrides
+from calibration.samples.rolling import rolled
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 
@@ -60,6 +61,7 @@ def observe(
         UserError: a tensor is unknown, or an activation is not finite.
     """
     file = model if isinstance(model, ModelFile) else ModelFile(model)
+    samples = rolled(samples, file)
     known = tuple(i_know)
     check_overrides(known)
     graph_model = prepare(file.proto, str(file.path), floors=True)

@@ -27,13 +27,14 @@ def checked(sample: Sample, name: str, spec: ModelSpec | None) -> dict[str, Arra
 
     Raises:
         SamplesRefusedError: an input is missing, unknown, of another shape or dtype, not finite, or
-            constant.
+            constant. States may be missing, all of them together.
     """
     inputs = inputs_of(sample)
     if spec is not None:
         _require_names(inputs, name, spec)
         for item in spec.inputs:
-            _require_form(inputs[item.name], item, name)
+            if item.name in inputs:
+                _require_form(inputs[item.name], item, name)
     for key, value in sample.items():
         _require_finite(value, f"sample {name}: {key}")
     if spec is None:
@@ -72,15 +73,10 @@ def too_few(count: int, minimum: int) -> Iterator[Finding]:
 def _require_names(inputs: Mapping[str, Array], name: str, spec: ModelSpec) -> None:
     wanted = [item.name for item in spec.inputs]
     states = {state.input for state in spec.states}
+    given = states & set(inputs)
     for key in wanted:
-        if key not in inputs and key in states:
-            raise _refused(
-                "form",
-                f"sample {name} has no {key!r}, a state of {spec.variant}: what earlier samples of "
-                "its sequence left behind",
-                "Let the float model run through each sequence and keep what it took: "
-                "exporters.streaming.rolled(samples, model.spec, session.run), then numpy.savez",
-            )
+        if key in states and not given:
+            continue  # what earlier samples leave behind: calibration.samples.rolling fills it in
         if key not in inputs:
             raise _refused(
                 "form",

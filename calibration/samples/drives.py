@@ -154,7 +154,8 @@ class Drive:
             np.random.default_rng([self.seed, self.index, number, 1]),
         )
         offsets = [self._offset(camera.sensor2ego) for camera in self.sensors.rig.cameras]
-        rig = self._rig([seconds + offset for offset in offsets])
+        rig = self._rig(seconds, offsets)
+        past = tuple(self._rig(PERIOD_S * then, offsets) for then in range(number - 1, -1, -1))
         images, seen = self._look(number, seconds, offsets, ego, truth.semantics, now)
         labels: dict[str, Array] = {
             "semantics": truth.semantics,
@@ -170,7 +171,7 @@ class Drive:
             name=name,
             drive=self.name,
             timestamp_us=start + round(1e6 * seconds),
-            cameras=CameraFrame(name, rig, images, labels),
+            cameras=CameraFrame(name, rig, images, labels, past),
             camera_times_us=tuple(times),
             ego2global=self._global @ ego,
             scan=turn,
@@ -211,10 +212,11 @@ class Drive:
         yaw = math.atan2(sensor2ego[1, 2], sensor2ego[0, 2])  # the camera looks along its z
         return -self.sensors.turn_s * (((yaw - math.pi) / (2 * math.pi)) % 1.0)
 
-    def _rig(self, times: Sequence[float]) -> Rig:
+    def _rig(self, seconds: float, offsets: Sequence[float]) -> Rig:
+        """With the pose of each camera at its own time."""
         cameras = (
-            dataclasses.replace(camera, ego2global=self._global @ self.ego_at(time))
-            for camera, time in zip(self.sensors.rig.cameras, times, strict=True)
+            dataclasses.replace(camera, ego2global=self._global @ self.ego_at(seconds + offset))
+            for camera, offset in zip(self.sensors.rig.cameras, offsets, strict=True)
         )
         return Rig(tuple(cameras))
 

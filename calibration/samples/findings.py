@@ -38,6 +38,7 @@ FATAL: Mapping[str, str] = {
     "form": "an input is missing, unknown, or of another shape or type",
     "not-finite": "NaN or infinite values",
     "constant": "one value everywhere",
+    "order": "a sequence with a gap, for a model that remembers",
 }
 """Findings of a single sample that nothing overrides."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from calibration.samples.base import LABEL_PREFIX, Array
 from calibration.samples.lazy import LazySamples
+from calibration.samples.sequences import PAST_FRAMES
 from exporters.errors import UserError
 from exporters.flashocc.rig import CameraFrame
 from exporters.modelfile import ModelSpec
@@ -49,6 +52,8 @@ class FrameSamples(LazySamples):
     def _prepared(self, index: int) -> dict[str, Array]:
         frame = self._frame(index)
         labels = {LABEL_PREFIX + name: value for name, value in frame.labels.items()}
+        if self._taker.states:
+            labels[LABEL_PREFIX + PAST_FRAMES] = np.array([len(frame.past)], np.int32)
         return {**family_of(self._taker).prepare(frame, self._taker), **labels}
 
     @property

@@ -7,23 +7,15 @@ what reading it does.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from calibration.samples.base import Array
 from calibration.samples.checks import checked
+from calibration.samples.kept import KeptArrays
 from exporters.files import sha256_bytes
 from exporters.modelfile import ModelSpec, canonical_json
-
-KEPT_BYTES = 1 << 30
-"""What one set may keep on disk; later samples are made anew in every pass."""
 
 
 class LazySamples:
@@ -51,7 +43,7 @@ class LazySamples:
         self._identity = identity
         self._spec = spec
         self._groups = self._names if groups is None else tuple(groups)
-        self._kept = _Kept()
+        self._kept = KeptArrays()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,33 +92,3 @@ class LazySamples:
                 sample = self.sample(index)
                 self._kept.put(index, sample)
             yield sample
-
-
-class _Kept:
-    """Samples in a temporary folder, which goes when this does."""
-
-    def __init__(self) -> None:
-        self._folder: Path | None = None
-        self._files: dict[int, Path] = {}
-        self._bytes = 0
-
-    def get(self, index: int) -> dict[str, Array] | None:
-        if index not in self._files:
-            return None
-        with np.load(self._files[index], allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-
-    def put(self, index: int, sample: Mapping[str, Array]) -> None:
-        self._bytes += sum(value.nbytes for value in sample.values())
-        if self._bytes > KEPT_BYTES:
-            return
-        try:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="edgeport-samples-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            file = self._folder / f"{index}.npz"
-            np.savez(file, **sample)  # type: ignore[arg-type]  # numpy types its keywords as bool
-        except OSError:  # no room: then the sample is made again
-            self._bytes = KEPT_BYTES
-            return
-        self._files[index] = file

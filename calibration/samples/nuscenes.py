@@ -18,7 +18,7 @@ under a metre) are taken out of scans.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,18 +91,28 @@ class NuScenesRoot:
         return cls(path, found[0]) if found else None
 
     def camera_frame(self, token: str) -> CameraFrame:
-        """All cameras of a key frame with their rig, and its labels.
+        """All cameras of a key frame with their rig, where they were before, and its labels.
 
         Raises:
             UserError: a table or an image is missing or damaged.
         """
-        cameras, images = [], {}
+        images = {
+            channel: read_image(self.path / data["filename"])
+            for channel, data in self._data[token].items()
+            if self._mounts[data["calibrated_sensor_token"]]["camera_intrinsic"]
+        }
+        sizes = {channel: image.shape[:2] for channel, image in images.items()}
+        past = tuple(self._rig(earlier, sizes) for earlier in self._before(token))
+        return CameraFrame(token, self._rig(token, sizes), images, self.labels(token), past)
+
+    def _rig(self, token: str, sizes: Mapping[str, tuple[int, ...]]) -> Rig:
+        """Cameras of a key frame; ``sizes`` are height and width of their images."""
+        cameras = []
         for channel, data in self._data[token].items():
-            sensor = self._mounts[data["calibrated_sensor_token"]]
-            if not sensor["camera_intrinsic"]:
+            if channel not in sizes:
                 continue
-            images[channel] = read_image(self.path / data["filename"])
-            height, width = images[channel].shape[:2]
+            sensor = self._mounts[data["calibrated_sensor_token"]]
+            height, width = sizes[channel]
             cameras.append(
                 {
                     "name": channel,
@@ -113,8 +123,12 @@ class NuScenesRoot:
                     "ego2global": pose(self._ego[data["ego_pose_token"]]).tolist(),
                 }
             )
-        rig = Rig.from_json({"schema": RIG_SCHEMA, "cameras": cameras}, source=f"sample {token}")
-        return CameraFrame(token, rig, images, self.labels(token))
+        return Rig.from_json({"schema": RIG_SCHEMA, "cameras": cameras}, source=f"sample {token}")
+
+    def _before(self, token: str) -> list[str]:
+        """Key frames of the scene before this one, the latest first."""
+        tokens = self._tokens_of[self._scene_of[token]]
+        return tokens[: tokens.index(token)][::-1]
 
     def frame(self, token: str, sweeps: int | None = None) -> SensorFrame:
         """One moment for models that take single images or points.
@@ -166,6 +180,11 @@ class NuScenesRoot:
             **({"sweeps": scans} if scans else {}),
             "mounts": [self._mounts[data["calibrated_sensor_token"]] for data in sensors],
             "poses": [self._ego[data["ego_pose_token"]] for data in sensors],
+            "past": [
+                self._ego[data["ego_pose_token"]]
+                for earlier in self._before(token)
+                for data in self._data[earlier].values()
+            ],
             "boxes": self._annotations[token],
         }
 

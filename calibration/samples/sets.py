@@ -19,6 +19,7 @@ from calibration.samples.frames import FrameSamples
 from calibration.samples.image_files import Folders
 from calibration.samples.npz import NpzSamples
 from calibration.samples.open import SYNTHETIC, choose, holds_arrays, open_samples
+from calibration.samples.sequences import require_beginnings
 from calibration.samples.splitting import Share, assign, parse_split
 from calibration.samples.writing import Progress, write_samples, write_split
 from exporters.errors import UserError
@@ -116,6 +117,12 @@ def make_sets(
         count = None
     opened = open_samples(source, spec, folders=folders)
     seen = choose(opened, count, None if shares else seed)
+    pools = assign(seen.groups, shares, seed or 0) if shares else {}
+    if spec.states:
+        require_beginnings(opened, seen.names)
+        for pool in pools.values():
+            chosen = pool.indices[: pool.count]
+            require_beginnings(opened, [seen.names[index] for index in chosen])
     mismatch = seen.rig_mismatch if isinstance(seen, FrameSamples) else None
     grouped = len(set(seen.groups)) if seen.groups != seen.names else 0
     if not shares:
@@ -126,7 +133,7 @@ def make_sets(
     result = write_split(
         seen,
         output,
-        assign(seen.groups, shares, seed or 0),
+        pools,
         origin=source,
         split=split or "",
         seed=seed or 0,

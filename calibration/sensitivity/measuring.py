@@ -14,6 +14,7 @@ from calibration.job import Job, Progress
 from calibration.observing.statistics import Statistics
 from calibration.options import QuantizeOptions
 from calibration.samples.base import Samples
+from calibration.samples.rolling import rolled
 from calibration.sensitivity.costs import CostModel, KernelTime, from_profiles, from_work
 from calibration.sensitivity.front import Predictor
 from calibration.sensitivity.noise import Workers, decibels, measure_atoms
@@ -141,6 +142,7 @@ def measure_sensitivity(
     """
     options, means = options or QuantizeOptions(), means or Means()
     file = model if isinstance(model, ModelFile) else ModelFile(model)
+    samples = rolled(samples, file)
     more = {} if judged is None else {"validation": judged.validation, "metric": judged.name}
     question = question_of(file, samples, options, **more)
     with measured(file, samples, options, means, question) as found:

@@ -20,6 +20,7 @@ from calibration.description import write_quantization
 from calibration.options import QuantizeOptions, QuantizeResult
 from calibration.quantizer import quantize
 from calibration.samples.base import Samples
+from calibration.samples.rolling import rolled
 from calibration.sensitivity.budget import LATENCY_MS, SPEEDUP, Budget, Measured, parse_budget
 from calibration.sensitivity.front import Point
 from calibration.sensitivity.measuring import Cost, Means, Measurements, measured, question_of
@@ -114,6 +115,7 @@ def quantize_within(
     # the doctor compares the two sets, and refuses samples that are in both
     means = replace(means, evaluation=plan.validation)
     file = model if isinstance(model, ModelFile) else ModelFile(model)
+    samples = rolled(samples, file)
     budget = parse_budget(plan.budget)
     if budget.cost and means.cost is None:
         raise UserError(

@@ -283,11 +283,15 @@ def _inputs(
 
 
 def _read_samples(source: str, model: Path) -> list[dict[str, Array]]:
-    from calibration.samples import inputs_of, open_samples
+    from calibration.samples import Samples, inputs_of, open_samples
+    from calibration.samples.rolling import rolled
     from exporters.modelfile import ModelFile
 
-    spec = ModelFile(model).spec if model.suffix == ".onnx" else None
-    held = [inputs_of(s) for s in itertools.islice(open_samples(source, spec), _SAMPLES_HELD)]
+    file = ModelFile(model) if model.suffix == ".onnx" else None
+    samples: Samples = open_samples(source, file.spec if file else None)
+    if file is not None:
+        samples = rolled(samples, file)
+    held = [inputs_of(s) for s in itertools.islice(samples, _SAMPLES_HELD)]
     if not held:
         raise UserError(
             f"{source} holds no sample", fix="Make some: edgeport samples SOURCE -o DIR"

@@ -388,6 +388,7 @@ class _Run:
     def _seen(self, samples: Samples, progress: ProgressCallback) -> Statistics | None:
         """Statistics from their file if they are of these samples, else from a pass, then kept."""
         from calibration import Statistics, observe
+        from calibration.samples.rolling import rolled
 
         if self.statistics is None:
             return None
@@ -402,7 +403,7 @@ class _Run:
             seen.save(self.statistics)
             return seen
         seen = Statistics.load(self.statistics)
-        if seen.samples_sha256 != samples.sha256:
+        if seen.samples_sha256 != rolled(samples, self.file).sha256:
             raise UserError(
                 f"{self.statistics} holds statistics of other samples than these",
                 fix="Give the samples it was made with, or another --statistics file",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from calibration.samples.base import Samples, input_hash
 from calibration.samples.findings import DIGEST, OVERLAP, Diagnosis, Finding, named
 from calibration.samples.npz import NpzSamples
+from calibration.samples.rolling import as_given
 
 if TYPE_CHECKING:
     from exporters.modelfile import JSON
@@ -78,5 +79,6 @@ def apart_from_calibration(
 
 
 def hashes_of(samples: Samples) -> Iterable[str]:
-    """`input_hash` of every sample, from the manifest where there is one."""
+    """`input_hash` of every sample as sensors gave it, from the manifest where there is one."""
+    samples = as_given(samples)
     return samples.input_hashes() if isinstance(samples, NpzSamples) else map(input_hash, samples)

@@ -24,7 +24,6 @@ from calibration.samples.checks import checked
 from calibration.samples.open import choose
 from exporters.errors import UserError
 from exporters.modelfile import InputSpec, OutputSpec, StateSpec
-from exporters.streaming import rolled
 from tests.calibration.sample_models import camera_spec, plain_sample, plain_spec
 
 
@@ -74,22 +73,19 @@ def test_bad_samples_are_refused_by_name(change: dict[str, Any], message: str) -
         checked(sample, "s", plain_spec())
 
 
-def test_a_sample_without_its_states_is_refused_with_the_way_to_get_them() -> None:
-    """States are part of a sample: filled in by `rolled`, it is a sample like any other."""
+def test_states_come_all_together_or_not_at_all() -> None:
+    ports = tuple(InputSpec(f"past_{age}", "float32", (1, 2), "state") for age in (1, 2))
     spec = dataclasses.replace(
         plain_spec(),
-        inputs=(*plain_spec().inputs, InputSpec("past", "float32", (1, 2), "state")),
+        inputs=(*plain_spec().inputs, *ports),
         outputs=(OutputSpec("now", "float32", (1, 2)),),
-        states=(StateSpec("now", "past"),),
+        states=tuple(StateSpec("now", f"past_{age}", age=age) for age in (1, 2)),
     )
-    with pytest.raises(UserError, match=r"no 'past', a state of plain: .*streaming\.rolled\("):
-        checked(plain_sample(), "s", spec)
-    now = [np.full((1, 2), 7, np.float32), np.full((1, 2), 8, np.float32)]
-    left = iter(now)
-    full = list(rolled([plain_sample(), plain_sample()], spec, lambda _: {"now": next(left)}))
-    assert [sample["past"].tolist() for sample in full] == [[[0, 0]], now[0].tolist()]
-    for index, sample in enumerate(full):
-        assert checked(sample, f"s{index}", spec).keys() == {*plain_sample(), "past"}
+    states = {port.name: np.ones((1, 2), np.float32) for port in ports}
+    assert checked(plain_sample(), "s", spec).keys() == plain_sample().keys()
+    assert checked({**plain_sample(), **states}, "s", spec).keys() > states.keys()
+    with pytest.raises(UserError, match="sample s has no input 'past_2'"):
+        checked({**plain_sample(), "past_1": states["past_1"]}, "s", spec)
 
 
 def test_a_covered_camera_is_named() -> None:

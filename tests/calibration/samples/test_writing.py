@@ -153,7 +153,7 @@ def test_lazy_samples_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(passes(plain_spec()))) == 1
     assert made == [0, 1, 2]
     made.clear()
-    monkeypatch.setattr("calibration.samples.lazy.KEPT_BYTES", 100)  # a sample has 61
+    monkeypatch.setattr("calibration.samples.kept.KEPT_BYTES", 100)  # a sample has 61
     assert len(set(passes(plain_spec()))) == 1
     assert made == [0, 1, 2, 1, 2, 1, 2]
 

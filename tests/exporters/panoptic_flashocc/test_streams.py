@@ -21,7 +21,7 @@ from exporters.modelfile import ModelSpec, StateSpec
 from exporters.panoptic_flashocc import export, prepare
 from exporters.panoptic_flashocc.memory import Memory
 from exporters.panoptic_flashocc.ports import cell_motion
-from exporters.streaming import Stream, rolled
+from exporters.streaming import Stream
 from exporters.variants import ExportResult
 from tests.exporters.panoptic_flashocc.nets import GRID, OPTIONS, random_network, remembering, saved
 
@@ -147,17 +147,6 @@ def test_states_are_declared(exported: Any) -> None:
     ]
     assert spec.output("bev").shape == spec.input("history_1").shape == (1, 8, 24, 16)
     assert "memory" in spec.keep_float
-
-
-def test_rolled_samples_run_as_they_are(exported: Any) -> None:
-    _, result, frames = exported
-    spec, run = result.model.require_spec(), session_of(result)
-    samples = [{**prepare(frame, spec), "label.x": np.zeros(1)} for frame in frames[:3]]
-    stream = Stream(spec, run)
-    for sample, full in zip(samples, rolled(samples, spec, run), strict=True):
-        assert set(full) == {port.name for port in spec.inputs} | {"label.x"}
-        full.pop("label.x")
-        assert np.array_equal(run(full)["logits"], stream.run(sample)["logits"])
 
 
 def counter(reset: Any, ages: tuple[int, ...]) -> Stream:
