@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
@@ -46,8 +46,10 @@ CANDIDATES = {
     "W8A8 without smoothing": {"smoothing": "none"},
     "W6A6": {"bits": "W6A6"},
     "W4A8": {"bits": "W4A8"},
+    "W4A4": {"bits": "W4A4"},
 }
 WINDOW = 512
+CALIBRATION_DOCUMENTS, EXCERPT = 120, 1200  # characters; some 33,000 tokens in all
 PROMPTS = (
     "The capital of France is",
     "Water boils at a temperature of",
@@ -64,25 +66,32 @@ PROMPTS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["export", "perplexity", "speed", "texts"])
+    parser.add_argument("what", choices=["calibration", "export", "perplexity", "speed", "texts"])
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--models", type=Path)
     parser.add_argument("--text", type=Path)
+    parser.add_argument("--output", type=Path, help="of the calibration text")
+    parser.add_argument("--only", nargs="*", choices=list(CANDIDATES), help="these candidates")
+    parser.add_argument("--kernels", action="store_true", help="compiled ones: the same bits")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--windows", type=int, default=40, help="of 512 tokens, in all")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    steps: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    steps: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
         "perplexity": perplexity,
         "speed": speed,
         "texts": texts,
     }
+    if arguments.what == "calibration":
+        write_calibration_text(arguments)
+        return
     if arguments.what == "export":
         export_all(arguments)
         return
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    result[arguments.what] = steps[arguments.what](arguments)
-    write_text(RESULT, json.dumps(result, indent=1) + "\n", overwrite=True)
+    for found in steps[arguments.what](arguments):
+        result[arguments.what] = found
+        write_text(RESULT, json.dumps(result, indent=1) + "\n", overwrite=True)
 
 
 def path_of(models: Path, name: str) -> Path:
@@ -97,45 +106,76 @@ def export_all(arguments: argparse.Namespace) -> None:
             print(f"{path} {path.stat().st_size / 1e6:.1f} MB")
 
 
-def perplexity(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Windows that are still missing, for so many minutes, of the candidate with the fewest."""
+def perplexity(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Windows that are still missing, for so many minutes; the float model once for all.
+
+    Yields:
+        The whole result, after every window.
+    """
     before = json.loads(RESULT.read_text()).get("perplexity", {}) if RESULT.is_file() else {}
     known: dict[str, list[Window]] = {
         name: [Window(**w) for w in before.get("windows", {}).get(name, [])] for name in CANDIDATES
     }
     until = time.monotonic() + 60 * arguments.minutes
-    name = min(present(arguments.models)[1:], key=lambda one: len(known[one]))
+    names = [name for name in present(arguments.models)[1:] if name in wanted(arguments)]
     with ExitStack() as stack:
-        reference, candidate = (
-            stack.enter_context(
-                LanguageModel.open(path_of(arguments.models, which), threads=arguments.threads)
-            )
-            for which in (FLOAT, name)
+        reference, *opened = (
+            stack.enter_context(open_model(arguments, name)) for name in (FLOAT, *names)
         )
+        candidates = dict(zip(names, opened, strict=True))
         ids = evaluation_ids(reference, arguments.text)
-        for start in range(len(known[name]), min(len(ids) // WINDOW, arguments.windows)):
-            piece = ids[start * WINDOW : (start + 1) * WINDOW]
-            sides = log_probabilities(reference, piece), log_probabilities(candidate, piece)
-            known[name].append(compare_window(*sides, piece))
-            print(start, name, TextComparison(tuple(known[name])).ratio, flush=True)
+        for index in range(min(len(ids) // WINDOW, arguments.windows)):
+            missing = [name for name in names if len(known[name]) == index]
+            if not missing:
+                continue
             if time.monotonic() > until:
                 break
-        weights = reference.spec.geometry["stored"]
-    return {
-        **circumstances(arguments),
-        "weights": weights,
-        "text": f"{arguments.text.name}, the last tenth, windows of {WINDOW} tokens",
-        "results": {n: TextComparison(tuple(w)).to_json() for n, w in known.items() if w},
-        "windows": {name: [asdict(window) for window in done] for name, done in known.items()},
-    }
+            piece = ids[index * WINDOW : (index + 1) * WINDOW]
+            right = list(log_probabilities(reference, piece))
+            for name in missing:
+                found = log_probabilities(candidates[name], piece)
+                known[name].append(compare_window(right, found, piece))
+                ratio = TextComparison(tuple(known[name])).ratio
+                print(f"window {index}, {name}: {ratio:.4f}", flush=True)
+            yield {
+                **circumstances(arguments),
+                "weights": reference.spec.geometry["stored"],
+                "text": f"{arguments.text.name}, the last tenth, windows of {WINDOW} tokens",
+                "results": {n: TextComparison(tuple(w)).to_json() for n, w in known.items() if w},
+                "windows": {n: [asdict(window) for window in w] for n, w in known.items()},
+            }
+
+
+def wanted(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(arguments.only or CANDIDATES)
+
+
+def open_model(arguments: argparse.Namespace, name: str) -> LanguageModel:
+    """Integer files with compiled kernels if asked for: the same bits, sooner."""
+    path, kernels = path_of(arguments.models, name), arguments.kernels and name != FLOAT
+    return LanguageModel.open(path, threads=arguments.threads, kernels=kernels)
 
 
 def evaluation_ids(model: LanguageModel, text: Path) -> list[int]:
     whole = read_text(text)
-    return model.tokenizer.encode(whole[len(whole) * 9 // 10 :])
+    return model.tokenizer.encode(whole[judged_from(whole) :])
 
 
-def speed(arguments: argparse.Namespace) -> dict[str, Any]:
+def judged_from(whole: str) -> int:
+    """Where the tenth begins that is judged and never learned from."""
+    return len(whole) * 9 // 10
+
+
+def write_calibration_text(arguments: argparse.Namespace) -> None:
+    """The beginnings of documents spread evenly over the nine tenths that are not judged."""
+    whole = read_text(arguments.text)
+    documents = whole[: judged_from(whole)].split("\n\n")
+    every = len(documents) / CALIBRATION_DOCUMENTS
+    chosen = [documents[int(i * every)][:EXCERPT] for i in range(CALIBRATION_DOCUMENTS)]
+    write_text(arguments.output, "\n\n".join(chosen) + "\n", overwrite=True)
+
+
+def speed(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Prefill of 128 tokens and 32 decoding steps after it, models taking turns."""
     names = (FLOAT, "W8A8", "W4A8")
     rows: dict[str, dict[str, list[float]]] = {n: {"prefill": [], "decode": []} for n in names}
@@ -172,7 +212,7 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for name, row in rows.items()
     }
-    return {
+    yield {
         **circumstances(arguments),
         "prompt_tokens": len(prompt),
         "rounds": rounds,
@@ -184,17 +224,16 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def texts(arguments: argparse.Namespace) -> dict[str, Any]:
+def texts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """50 greedy tokens for each prompt; how long they are those of the float model."""
     said: dict[str, list[tuple[int, ...]]] = {}
     words: dict[str, list[str]] = {}
     for name in present(arguments.models):
-        path = path_of(arguments.models, name)
-        with LanguageModel.open(path, threads=arguments.threads) as model:
+        with open_model(arguments, name) as model:
             done = [generate(model, p, max_tokens=50, ignore_stop=True) for p in PROMPTS]
         said[name] = [result.tokens for result in done]
         words[name] = [result.text for result in done]
-    return {
+    yield {
         **circumstances(arguments),
         "prompts": PROMPTS,
         "texts": words,
