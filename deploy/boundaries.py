@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.samples.base import Samples, inputs_of
+from deploy.layers_alone import LayerAlone, layers_alone
 from deploy.metrics.tensors import ErrorAccumulator, TensorError
-from deploy.taps import TappedModel
+from deploy.taps import TappedModel, runner
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
 from runtimes.base import Progress
@@ -60,6 +61,17 @@ class Boundary:
     zero_point: Array
     axis: int | None
 
+    def quantize(self, values: Array) -> Array:
+        """Float tensor to integers, as QuantizeLinear does it: to even, saturating."""
+        shape = [1] * values.ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        limits = np.iinfo(self.zero_point.dtype)
+        steps = np.rint(values.astype(np.float32) / self.scale.astype(np.float32).reshape(shape))
+        steps += self.zero_point.astype(np.float32).reshape(shape)
+        integers: Array = np.clip(steps, limits.min, limits.max).astype(self.zero_point.dtype)
+        return integers
+
     def dequantize(self, values: Array) -> Array:
         """Integers to float32, in float32 as DequantizeLinear does it."""
         shape = [1] * values.ndim
@@ -73,7 +85,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class LayerError:
-    """The error of one boundary over all samples."""
+    """The error of one boundary over all samples, with everything before it."""
 
     tensor: str
     node: str
@@ -86,6 +98,7 @@ class LayerComparison:
     """Errors in graph order.
 
     Attributes:
+        alone: what each layer loses by itself, from the reference's inputs.
         absent: boundaries whose tensor the reference does not have, hence not compared.
         integer_kernels: ONNX Runtime's for the candidate as it is shipped, by operator; empty for
             a candidate that was emulated.
@@ -96,6 +109,7 @@ class LayerComparison:
     absent: tuple[str, ...]
     integer_kernels: Mapping[str, int]
     observed_kernels: Mapping[str, int]
+    alone: tuple[LayerAlone, ...]
 
     @property
     def kernels_lost(self) -> int:
@@ -145,15 +159,19 @@ def compare_layers(
             f"{reference} has none of the tensors that {candidate} quantizes",
             fix="Give the float model that it was quantized from",
         )
+    chunks = list(_chunks(shared, _tensor_bytes(float_model)))
     with tempfile.TemporaryDirectory(prefix="edgeport-layers-") as folder:
         comparison = _Comparison(float_model, integer_model, Path(folder), samples, threads)
-        layers = tuple(comparison.run(shared, emulate, progress))  # while the folder is there
+        layers = list(comparison.run(chunks, emulate, progress))  # while the folder is there
         observed = {} if emulate else comparison.observed_kernels(shared)
+    whole = ModelFile(reference).proto, ModelFile(candidate).proto  # weights were moved out above
+    alone = layers_alone(*whole, chunks, samples, threads=threads, progress=progress)
     return LayerComparison(
-        layers=layers,
+        layers=tuple(layers),
         absent=tuple(boundary.tensor for boundary in boundaries if boundary.tensor not in known),
         integer_kernels={} if emulate else integer_kernels(candidate),
         observed_kernels=observed,
+        alone=tuple(alone),
     )
 
 
@@ -213,17 +231,16 @@ class _Comparison:
         samples: Samples,
         threads: int | None,
     ) -> None:
-        self._sizes = _tensor_bytes(float_model)
         self._float = TappedModel(float_model, folder, "reference")
         self._integer = TappedModel(integer_model, folder, "candidate")
         self._samples = samples
         self._threads = threads
 
     def run(
-        self, boundaries: Sequence[Boundary], emulate: bool, progress: Progress | None
+        self, chunks: Sequence[Sequence[Boundary]], emulate: bool, progress: Progress | None
     ) -> Iterator[LayerError]:
-        done, total = 0, len(boundaries) * len(self._samples)
-        for chunk in _chunks(boundaries, self._sizes):
+        done, total = 0, sum(map(len, chunks)) * len(self._samples)
+        for chunk in chunks:
             errors = [ErrorAccumulator() for _ in chunk]
             for _ in self._feed(chunk, errors, emulate):
                 done += len(chunk)
@@ -237,9 +254,11 @@ class _Comparison:
     ) -> Iterator[None]:
         """Add every sample to ``errors``; sessions and tensors of a chunk end with it."""
         tensors = [b.tensor for b in chunk if b.op_type != "input"]
-        run_float = self._runner(self._float.with_outputs(tensors), emulate=False)
+        run_float = runner(self._float.with_outputs(tensors), threads=self._threads)
         quantized = [b.quantized for b in chunk]
-        run_integer = self._runner(self._integer.with_outputs(quantized), emulate=emulate)
+        run_integer = runner(
+            self._integer.with_outputs(quantized), threads=self._threads, emulate=emulate
+        )
         for sample in self._samples:
             feeds = inputs_of(sample)
             floats = {**feeds, **(run_float(feeds) if tensors else {})}
@@ -248,22 +267,6 @@ class _Comparison:
                 values = boundary.dequantize(integers[boundary.quantized])
                 error.update(floats[boundary.tensor], values)
             yield
-
-    def _runner(
-        self, path: Path, *, emulate: bool
-    ) -> Callable[[dict[str, Array]], dict[str, Array]]:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self._threads or 0
-        if emulate:
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        names = [output.name for output in session.get_outputs()]
-        return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
 
     def observed_kernels(self, boundaries: Sequence[Boundary]) -> dict[str, int]:
         names = [boundary.quantized for boundary in boundaries]

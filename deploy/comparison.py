@@ -9,7 +9,7 @@ from typing import Any
 from deploy.boundaries import LayerComparison, LayerError
 from deploy.console import plain
 from deploy.contract.contracts import Contract
-from deploy.contract.evidence import FileEvidence, MetricEvidence
+from deploy.contract.evidence import FileEvidence, MetricEvidence, suspects_of
 from deploy.contract.judging import judge_file
 from deploy.metrics.gathering import SampleAgreement
 from deploy.metrics.outputs import Parts
@@ -82,6 +82,7 @@ class Comparison:
                 "paired": [paired_json(metric) for metric in self.paired],
                 "parts": self.parts,
                 "layers": None if self.layers is None else self._layers(),
+                "alone": None if self.layers is None else alone_json(self.layers),
                 "kernels": None if self.layers is None else self._kernels(self.layers),
                 "notes": self.notes,
             }
@@ -100,6 +101,7 @@ class Comparison:
                 "paired": [paired_json(metric) for metric in self.paired],
                 "per_class": self._per_class(),
                 "layers": None if self.layers is None else self._layers(),
+                "alone": None if self.layers is None else alone_json(self.layers),
             }
         )
         return value
@@ -164,6 +166,19 @@ def _layer(layer: LayerError) -> dict[str, Any]:
     }
 
 
+def alone_json(layers: LayerComparison) -> list[dict[str, Any]]:
+    """The entries under ``alone``: what each layer loses by itself."""
+    return [
+        {
+            "node": layer.node,
+            "op_type": layer.op_type,
+            "tensor": layer.tensor,
+            "sqnr_db": layer.error.sqnr_db,
+        }
+        for layer in layers.alone
+    ]
+
+
 def judge_comparison(
     contract: Contract,
     candidate: str,
@@ -176,7 +191,9 @@ def judge_comparison(
     checks = [judge("values that are not finite", broken, "<=", 0)]
     if contract.terms:
         metrics = tuple(MetricEvidence.from_json(plain(paired_json(metric))) for metric in paired)
-        checks += judge_file(contract.terms, FileEvidence(candidate, metrics=metrics))
+        alone = [] if layers is None else plain(alone_json(layers))
+        evidence = FileEvidence(candidate, metrics=metrics, suspects=suspects_of(alone))
+        checks += judge_file(contract.terms, evidence)
     if layers is not None and layers.integer_kernels:
         name = "integer kernels lost by looking inside"
         checks.append(judge(name, layers.kernels_lost, "<=", 0))

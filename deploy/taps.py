@@ -5,12 +5,13 @@ Weights are written once, beside the graph; every further set of outputs then co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf import message as protobuf
 
+from calibration.samples.base import Array
 from exporters.files import write_bytes
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class TappedModel:
         )
         self._model = onnx.load(path, load_external_data=False)
 
+    @property
+    def inputs(self) -> list[str]:
+        return [value.name for value in self._model.graph.input]
+
     def with_outputs(self, tensors: Sequence[str], *, prune: bool = True) -> Path:
         """Write the model with ``tensors`` as outputs; a later call replaces the file.
 
@@ -65,6 +70,43 @@ class TappedModel:
         path = self._folder / f"{self._name}.tapped.onnx"
         write_bytes(path, model.SerializeToString(), overwrite=True)
         return path
+
+
+def inputs_read(path: Path) -> list[str]:
+    """Inputs that the model at ``path`` reads; it loses those that nothing in it does.
+
+    A runtime wants to be fed with every input that a graph declares.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    used = {name for node in model.graph.node for name in _inputs(node)}
+    read = [_copy(value) for value in model.graph.input if value.name in used]
+    del model.graph.input[:]
+    model.graph.input.extend(read)
+    write_bytes(path, model.SerializeToString(), overwrite=True)
+    return [value.name for value in read]
+
+
+def runner(
+    path: Path, *, threads: int | None, emulate: bool = False
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """Every output of the model at ``path`` by name, from its inputs by name.
+
+    Args:
+        threads: of ONNX Runtime; None for all cores.
+        emulate: run Q/DQ as they stand, in float, in place of integer kernels.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    if emulate:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def _copy(message: Message) -> Message:

@@ -51,7 +51,8 @@ class Check:
         value = f"{self.value:.4g}" if known else f"({self.note})"
         if known and self.low is not None and self.high is not None:
             value += f" [{self.low:.4g}, {self.high:.4g}]"
-        return f"{self.name} {value} {self.comparison} {self.threshold:g}{unit}: {word}"
+        why = f"; {self.note}" if known and self.note else ""
+        return f"{self.name} {value} {self.comparison} {self.threshold:g}{unit}: {word}{why}"
 
 
 @dataclass(frozen=True)

@@ -287,5 +287,11 @@ def _show_layers(out: Output, comparison: Comparison) -> None:
             for layer in worst
         ],
     )
+    alone = sorted(comparison.layers.alone, key=lambda layer: layer.error.sqnr_db)
+    out.table(
+        "Layers that lose most by themselves, from the reference's inputs",
+        ["layer", "operator", "SQNR dB"],
+        [[one.node, one.op_type, one.error.sqnr_db] for one in alone[:_SHOWN_LAYERS]],
+    )
     kernels = ", ".join(f"{n} {op}" for op, n in comparison.layers.integer_kernels.items())
     out.say(f"integer kernels in ONNX Runtime: {kernels or 'none'}")

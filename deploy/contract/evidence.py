@@ -7,7 +7,7 @@ contract can change after the measurement, and evidence from a board can be adde
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from deploy.metrics.paired import PairedInterval
 from deploy.metrics.pooled import EXACT, LOST
 
 JSON = Mapping[str, Any]
+
+_SUSPECTS = 3
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class FileEvidence:
         energy: its ``CaseEnergy`` as JSON.
         model_bytes, engine_bytes: sizes.
         missing: why there is no engine, where one was asked for.
+        suspects: layers that lose most by themselves, the worst first, each with its SQNR.
     """
 
     name: str
@@ -99,6 +102,13 @@ class FileEvidence:
     model_bytes: int | None = None
     engine_bytes: int | None = None
     missing: str = ""
+    suspects: tuple[str, ...] = ()
+
+
+def suspects_of(alone: Iterable[JSON] | None) -> tuple[str, ...]:
+    """The layers whose own error is largest, from the entries under ``alone``, as words."""
+    own = sorted((one["sqnr_db"], one["node"]) for one in alone or () if one["sqnr_db"] is not None)
+    return tuple(f"{node} ({db:.1f} dB)" for db, node in own[:_SUSPECTS])
 
 
 def _candidate(entry: JSON) -> float:

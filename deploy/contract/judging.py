@@ -39,7 +39,10 @@ def judge_file(terms: Sequence[Term], file: FileEvidence) -> list[Check]:
     """The checks of every term on one file; one without evidence is there, with ``ok`` None."""
     checks: list[Check] = []
     for term in terms:
-        found = [judge_resource(term, file)] if term.is_resource else _judge_metric(term, file)
+        if term.is_resource:
+            found = [judge_resource(term, file)]
+        else:
+            found = [_with_suspects(check, file) for check in _judge_metric(term, file)]
         checks += [replace(check, term=str(term)) for check in found]
     return checks
 
@@ -68,6 +71,13 @@ def _judge_metric(term: Term, file: FileEvidence) -> list[Check]:
     if term.each_class:
         return [check for metric in found for check in judge_classes(condition, metric)]
     return [_check(term, metric) for metric in found]
+
+
+def _with_suspects(check: Check, file: FileEvidence) -> Check:
+    """A loss that is shown names the layers that lose most by themselves, the worst first."""
+    if check.ok is not False or not file.suspects:
+        return check
+    return replace(check, note=f"by itself loses most: {', '.join(file.suspects)}")
 
 
 def _check(term: Term, metric: MetricEvidence) -> Check:

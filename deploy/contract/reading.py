@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from deploy.contract.evidence import FileEvidence, MetricEvidence
+from deploy.contract.evidence import FileEvidence, MetricEvidence, suspects_of
 from exporters.errors import UserError
 
 JSON = Mapping[str, Any]
@@ -64,7 +64,8 @@ def evidence_of_report(report: JSON) -> list[FileEvidence]:
     for entry in report["agreement"] or ():
         name = entry["name"].partition(_AGAINST)[0]
         metrics = tuple(MetricEvidence.from_json(one) for one in entry["paired"])
-        found[name] = replace(found.get(name, FileEvidence(name)), metrics=metrics)
+        known = found.get(name, FileEvidence(name))
+        found[name] = replace(known, metrics=metrics, suspects=suspects_of(entry.get("alone")))
     for case in (report["latency"] or {"cases": ()})["cases"]:
         name = case["name"]
         found[name] = replace(found.get(name, FileEvidence(name)), latency=case)
@@ -84,7 +85,8 @@ def merged(evidence: list[FileEvidence]) -> list[FileEvidence]:
 
 def _of_comparison(comparison: JSON) -> list[FileEvidence]:
     metrics = tuple(MetricEvidence.from_json(one) for one in comparison["paired"])
-    return [FileEvidence(_role(comparison["candidate"]), metrics=metrics)]
+    suspects = suspects_of(comparison.get("alone"))
+    return [FileEvidence(_role(comparison["candidate"]), metrics=metrics, suspects=suspects)]
 
 
 def _of_bench(result: JSON) -> list[FileEvidence]:

@@ -166,6 +166,15 @@ class Layer(_Part):
     max_abs: float | None = None
 
 
+class LayerAlone(_Part):
+    """What a layer loses by itself, from the reference's inputs; none for an exact copy."""
+
+    node: str
+    op_type: str = ""
+    tensor: str
+    sqnr_db: float | None = None
+
+
 class PairedInterval(_Part):
     """Of candidate minus reference, or of the candidate where there is no reference."""
 
@@ -228,6 +237,7 @@ class Agreement(_Part):
     paired: list[Paired] = Field(default_factory=list)
     per_class: list[ClassAgreement] | None = None
     layers: list[Layer] | None = None
+    alone: list[LayerAlone] | None = None
 
 
 class WaterfallStage(_Part):

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from deploy.report import formats
 from deploy.report.charts import svg
-from deploy.report.schema import Layer
+from deploy.report.schema import Layer, LayerAlone
 
 _HEIGHT = 300
 _MARGIN_LEFT, _MARGIN_RIGHT, _TOP, _BOTTOM = 46, 12, 16, 40
@@ -21,6 +21,12 @@ _MARGIN_LEFT, _MARGIN_RIGHT, _TOP, _BOTTOM = 46, 12, 16, 40
 
 def worst(layers: Sequence[Layer], count: int = 5) -> list[Layer]:
     """The ``count`` layers with the lowest SQNR, worst first; exact copies never count."""
+    measured = [layer for layer in layers if _finite(layer.sqnr_db)]
+    return sorted(measured, key=lambda layer: layer.sqnr_db or 0.0)[:count]
+
+
+def worst_alone(layers: Sequence[LayerAlone], count: int = 5) -> list[LayerAlone]:
+    """The ``count`` layers that lose most by themselves, worst first."""
     measured = [layer for layer in layers if _finite(layer.sqnr_db)]
     return sorted(measured, key=lambda layer: layer.sqnr_db or 0.0)[:count]
 

@@ -351,3 +351,10 @@ except MissingRequirementError as error:
     )
     assert "pip install 'edgeport[report]'" in run.stdout
     assert not (bundle / "report.html").exists()
+
+
+def test_the_layer_that_loses_most_by_itself_is_named(full: dict[str, Any], html: str) -> None:
+    told = html.partition("The layers that lose most by themselves")[2].partition("</ol>")[0]
+    first = re.search(r"<code>([^<]*)</code>.*?<b>([^<]*)</b>", told, re.DOTALL)
+    assert first is not None
+    assert first.groups() == (full["agreement"][0]["alone"][40]["node"], "0.3 dB")
