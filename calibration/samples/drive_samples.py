@@ -12,6 +12,7 @@ from calibration.samples.base import Array
 from calibration.samples.drives import Box, Drive, KeyFrame, Sensors
 from calibration.samples.frames import FrameSamples
 from calibration.samples.lazy import LazySamples
+from calibration.samples.nuscenes_writing import attribute_of
 from calibration.samples.points import COLUMNS, PointCloud
 from calibration.samples.sensors import SensorFrame, sample_of
 from calibration.samples.synthetic import WORLD_VERSION, numbered, stage_rig
@@ -28,18 +29,25 @@ def sensor_frame(frame: KeyFrame, lidar2ego: Matrix) -> SensorFrame:
         frame.name,
         image=lambda camera: frame.cameras.images[camera or first],
         points=lambda: PointCloud(frame.scan.points, COLUMNS, 255.0),
-        labels={**frame.cameras.labels, **lidar_boxes(frame.boxes, lidar2ego)},
+        labels={
+            **frame.cameras.labels,
+            **lidar_boxes(frame.boxes, lidar2ego),
+            "lidar2ego": lidar2ego,
+        },
     )
 
 
 def lidar_boxes(boxes: Sequence[Box], lidar2ego: Matrix) -> dict[str, Array]:
-    """Labels ``boxes``, ``box_names`` and ``box_points``; see `calibration.samples.sensors`."""
+    """Labels of boxes as nuScenes has them; see `calibration.samples.sensors`."""
     placed = [box.actor.seen_from(lidar2ego) for box in boxes]
     rows = [(*actor.centre, *actor.size, actor.yaw) for actor in placed]
     return {
         "boxes": np.array(rows, np.float32).reshape(-1, 7),
         "box_names": np.array([Label(actor.label).name for actor in placed], "U64"),
         "box_points": np.array([box.points for box in boxes], np.int32),
+        "box_velocity": np.array([actor.velocity for actor in placed], np.float32).reshape(-1, 2),
+        "box_velocity_known": np.ones(len(placed), bool),
+        "box_attributes": np.array([attribute_of(actor) for actor in placed], "U32"),
     }
 
 

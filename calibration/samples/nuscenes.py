@@ -34,6 +34,7 @@ from calibration.samples.occ3d import occupancy_file, read_occupancy
 from calibration.samples.points import COLUMNS, POINTS, TIME, PointCloud, read_points
 from calibration.samples.sensors import SensorFrame, sample_of
 from calibration.samples.tables import Index, Row, rows
+from calibration.samples.tracks import Tracks
 from calibration.samples.viewpoints import RAY_ORIGINS, ray_origins
 from exporters.errors import UserError, did_you_mean
 from exporters.files import sha256_file
@@ -74,6 +75,7 @@ class NuScenesRoot:
         self.tokens = [token for _, _, token in samples]
         self.scenes = [scene for scene, _, _ in samples]
         self._scene_of = dict(zip(self.tokens, self.scenes, strict=True))
+        self._times = {token: time_us for _, time_us, token in samples}
 
     @classmethod
     def find(cls, path: Path) -> NuScenesRoot | None:
@@ -218,6 +220,8 @@ class NuScenesRoot:
         from_global = np.linalg.inv(pose(self._ego[data["ego_pose_token"]]) @ lidar2ego)
         found = self._annotations[token]
         boxes = np.zeros((len(found), 7), np.float32)
+        velocities = [self._tracks.velocity(r["instance_token"], self._times[token]) for r in found]
+        speeds = np.array([(0.0, 0.0) if v is None else v for v in velocities]).reshape(-1, 2)
         for box, row in zip(boxes, found, strict=True):
             placed = from_global @ pose(row)
             width, length, height = row["size"]
@@ -229,6 +233,10 @@ class NuScenesRoot:
                 [self._categories[row["instance_token"]] for row in found], "U64"
             ),
             "box_points": np.array([row["num_lidar_pts"] for row in found], np.int32),
+            "box_radar_points": np.array([row["num_radar_pts"] for row in found], np.int32),
+            "box_velocity": (speeds @ from_global[:2, :2].T).astype(np.float32),
+            "box_velocity_known": np.array([v is not None for v in velocities], bool),
+            "box_attributes": np.array([self._attribute(row) for row in found], "U32"),
             "lidar2ego": lidar2ego,
         }
 
@@ -276,11 +284,28 @@ class NuScenesRoot:
 
     @cached_property
     def _annotations(self) -> dict[str, list[Row]]:
-        columns = ("translation", "rotation", "size", "instance_token", "num_lidar_pts")
+        columns = ("translation", "rotation", "size", "instance_token", "attribute_tokens")
+        points = ("num_lidar_pts", "num_radar_pts")
         found: dict[str, list[Row]] = defaultdict(list)
-        for row in self._rows("sample_annotation", "sample_token", *columns):
+        for row in self._rows("sample_annotation", "sample_token", *columns, *points):
             found[row["sample_token"]].append(row)
         return found
+
+    @cached_property
+    def _tracks(self) -> Tracks:
+        return Tracks(
+            (row["instance_token"], self._times[token], row["translation"])
+            for token, annotated in self._annotations.items()
+            for row in annotated
+        )
+
+    @cached_property
+    def _attributes(self) -> Index[str]:
+        return self._index("attribute", "name")
+
+    def _attribute(self, row: Row) -> str:
+        """What an annotated thing does, ``vehicle.moving``; empty where nobody says."""
+        return next((self._attributes[token] for token in row["attribute_tokens"]), "")
 
     @cached_property
     def _categories(self) -> Index[str]:

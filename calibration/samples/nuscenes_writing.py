@@ -21,7 +21,7 @@ from calibration.samples.base import Array
 from calibration.samples.drives import Box, Drive, KeyFrame
 from calibration.samples.nuscenes import LIDAR
 from calibration.samples.occ3d import INSTANCES, LABELS, MASKS, PANOPTIC, PLAIN, SEMANTICS
-from calibration.samples.world.solids import Label, Matrix
+from calibration.samples.world.solids import Actor, Label, Matrix
 from calibration.samples.writing_tables import Tables, placed, token_of
 from exporters.errors import UserError
 
@@ -193,7 +193,7 @@ class _SceneWriter:
         instance = self.tables.add(
             "instance", who, category_token=token_of("category", CATEGORIES[label])
         )
-        attribute = _attribute(label, float(np.hypot(*actor.velocity)))
+        attribute = attribute_of(actor)
         token = self.tables.chain(
             "sample_annotation",
             who,
@@ -221,8 +221,9 @@ def _constants(tables: Tables) -> None:
     tables.add("map", "none", log_tokens=[], category="semantic_prior", filename="")
 
 
-def _attribute(label: Label, speed: float) -> str:
-    moving = speed > _MOVING_M_S
+def attribute_of(actor: Actor) -> str:
+    """What nuScenes would say that it does; nothing of cones and barriers."""
+    label, moving = Label(actor.label), np.hypot(*actor.velocity) > _MOVING_M_S
     if label in (Label.traffic_cone, Label.barrier):
         return ""
     if label == Label.pedestrian:

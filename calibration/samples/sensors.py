@@ -11,7 +11,10 @@ right for nuScenes; z up):
 |---|---|
 | ``boxes`` | float32 ``[n, 7]``: centre x, y, z, length, width, height in metres; yaw, x to y |
 | ``box_names`` | the data set's own class names, unicode ``[n]`` |
-| ``box_points`` | int32 ``[n]``: LiDAR returns on each box (nuScenes) |
+| ``box_points``, ``box_radar_points`` | int32 ``[n]``: returns on each box (nuScenes) |
+| ``box_velocity`` | float32 ``[n, 2]``: over ground, in x and y, m/s; 0 if not known (nuScenes) |
+| ``box_velocity_known`` | bool ``[n]`` (nuScenes) |
+| ``box_attributes`` | unicode ``[n]``: ``vehicle.moving``; empty for none (nuScenes) |
 | ``box_pixels`` | float32 ``[n, 4]``: left, top, right, bottom in ``image_2`` (KITTI) |
 | ``truncation``, ``occlusion`` | float32 0 to 1, int32 0 to 3, ``[n]`` (KITTI) |
 | ``alpha`` | float32 ``[n]``: yaw as seen along the camera's ray (KITTI) |

@@ -157,14 +157,15 @@ def nuscenes_truth(labels: Arrays) -> NuScenesObjects:
     """
     _require(labels, NUSCENES_LABELS, "nuScenes")
     count = len(labels["boxes"])
-    velocity = labels.get("box_velocity", np.full((count, 2), np.nan))
+    velocity = np.array(labels.get("box_velocity", np.full((count, 2), np.nan)), np.float64)
+    velocity[~labels.get("box_velocity_known", np.ones(count, bool))] = np.nan
     boxes, turned = _to_vehicle(labels["boxes"], velocity, labels)
     return NuScenesObjects(
         names=tuple(_detection_name(str(name)) for name in labels["box_names"]),
         boxes=boxes,
         velocity=turned,
         attributes=tuple(str(name) for name in labels.get("box_attributes", [""] * count)),
-        points=labels["box_points"].astype(np.float64),
+        points=labels["box_points"] + labels.get("box_radar_points", np.zeros(count)),
     )
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.samples import hash_samples, open_samples
+from calibration.samples import hash_samples, labels_of, open_samples
 from calibration.samples.drives import PERIOD_S, Drive, KeyFrame, Sensors
 from calibration.samples.synthetic import parse_synthetic, scaled
 from calibration.samples.world.lidar import BEAMS_64, traversed
 from calibration.samples.world.solids import Label
+from deploy.metrics.boxes.from_samples import nuscenes_truth
 from exporters.errors import UserError
 from exporters.flashocc.default_rig import four_camera_rig, nuscenes_like_rig
 from exporters.flashocc.geometry import Grid
@@ -198,6 +199,12 @@ def test_drives_are_samples() -> None:
     sample = scans.sample(0)
     assert sample["points"].shape == (40_000, 5)
     assert sample["label.boxes"].shape == (len(sample["label.box_names"]), 7)
+    truth = nuscenes_truth(labels_of(sample))  # the metric finds all that it needs
+    assert len(truth) == len(sample["label.boxes"])
+    actors = Drive(5, 0, 2).key_frame(0).boxes
+    speeds = [np.hypot(*box.actor.velocity) for box in actors]
+    np.testing.assert_allclose(np.hypot(*truth.velocity.T), speeds, atol=1e-5)
+    assert "vehicle.moving" in truth.attributes
 
 
 def test_what_can_be_asked_for() -> None:

@@ -71,6 +71,14 @@ def test_the_reader_finds_what_was_written(root: Path, drives: list[Drive]) -> N
         turned = frame.labels["boxes"][:, 6] - boxes["boxes"][:, 6]
         np.testing.assert_allclose(np.cos(turned), 1, atol=1e-6)
         assert np.array_equal(frame.labels["box_points"], boxes["box_points"])
+        assert frame.labels["box_attributes"].tolist() == boxes["box_attributes"].tolist()
+        known = frame.labels["box_velocity_known"]
+        assert known.mean() > 0.9  # the others are seen in one key frame alone
+        # millimetres of a rounded place over a second
+        np.testing.assert_allclose(
+            frame.labels["box_velocity"][known], boxes["box_velocity"][known], atol=0.02
+        )
+        assert not frame.labels["box_velocity"][~known].any()
         names = [CATEGORIES[Label[name]] for name in boxes["box_names"]]
         assert frame.labels["box_names"].tolist() == names
         scan = truth.scan.points

@@ -189,7 +189,7 @@ def test_sets_hold_whole_beginnings_of_sequences(file: ModelFile, tmp_path: Path
     spec = file.require_spec()
     for options in ({"count": 5, "seed": 1}, {"split": "calibration=3,held-out=2"}):
         with pytest.raises(UserError, match=r"would lack .* before drive-3-00.-0"):
-            make_sets(SOURCE, tmp_path / "torn", spec, **options)  # type: ignore[arg-type]
+            make_sets(SOURCE, tmp_path / "torn", spec, **options)
     assert not (tmp_path / "torn").exists()
     made = make_sets(SOURCE, tmp_path / "sets", spec, split="calibration=4,held-out=4")
     for samples in made.sets.values():
