@@ -15,6 +15,7 @@ from deploy.endtoend.answers import Answer, answer_of
 from deploy.endtoend.frames import open_frames
 from exporters.errors import UserError
 from exporters.spans import ENGINE, POST, listening, span
+from exporters.streaming import Stream
 from runtimes import registry
 from runtimes.base import Session
 from runtimes.serving import Emit, Message, serve
@@ -24,6 +25,7 @@ class _Server:
     def __init__(self) -> None:
         self._session: Session | None = None
         self._source: Source | None = None
+        self._stream: Stream | None = None
         self._answer: Answer | None = None
 
     def handle(self, request: Message, _emit: Emit) -> Message:
@@ -40,7 +42,11 @@ class _Server:
         runtime = registry.get(request["runtime"])
         self._session = runtime.load(Path(request["path"]), threads=request["threads"])
         load_s = time.perf_counter() - started
-        self._session.run(inputs_of(self._source.sample(0)))  # checked here, so timing need not
+        self._stream = Stream(spec, self._session.execute) if spec.states else None
+        first = inputs_of(self._source.sample(0))
+        if self._stream is not None:
+            first = self._stream.feeds(first)
+        self._session.run(first)  # checked here, so timing need not
         return {"load_s": load_s, "frames": len(self._source), "answers": self._answer is not None}
 
     def _frame(self, request: Message) -> Message:
@@ -50,7 +56,9 @@ class _Server:
             sample = self._source.sample(request["index"] % len(self._source))
             feeds = inputs_of(sample)
             with span(ENGINE):
-                outputs = self._session.execute(feeds)
+                # what is remembered may be of another drive, which costs the same
+                run = self._session.execute if self._stream is None else self._stream.run
+                outputs = run(feeds)
             if self._answer is not None:
                 with span(POST):
                     self._answer(outputs)

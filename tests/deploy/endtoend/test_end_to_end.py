@@ -15,6 +15,7 @@ from exporters import export
 from runtimes.benchmark import Case
 from runtimes.timing import Plan
 from tests.deploy.conftest import Mini, Refused
+from tests.exporters.panoptic_flashocc.nets import OPTIONS, random_network, remembering, saved
 from tests.runtimes import models
 
 DESCRIPTION = """
@@ -80,6 +81,16 @@ def test_a_model_that_takes_its_rig_has_tables_to_make(
     assert "tables" not in baked.steps
     assert min(tables.steps["tables"].latencies_ms) > 0
     assert tables.pictures == 2, "both samples of the data folder"
+
+
+def test_a_model_that_remembers_keeps_its_states(tmp_path: Path) -> None:
+    weights = saved(random_network(remembering(1)), tmp_path)
+    path = export(
+        "panoptic-flashocc", tmp_path / "m.onnx", checkpoint=weights, **OPTIONS
+    ).model.path
+    plan = Plan(warmup=0, min_runs=2, min_seconds=0.0, max_runs=2)
+    (case,) = bench_end_to_end([Case("memory", path, ())], Question("synthetic:1x2"), plan).cases
+    assert min(case.steps["engine"].latencies_ms) > 0
 
 
 def test_a_model_from_elsewhere_with_a_description_and_a_function(
