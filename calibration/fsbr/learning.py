@@ -31,6 +31,7 @@ from exporters.files import require_writable
 from exporters.illm.float_decoder import SINK_TOKENS, Peaks, run_layer
 from exporters.illm.learned import LearnedFactors, LearnedLayer, load_learned, save_learned
 from exporters.illm.options import parse_bits
+from exporters.illm.rotation import in_basis
 from exporters.illm.smoothing import analytic_factors
 from exporters.illm.source import Layer, Source, open_source
 from exporters.illm.tokenizer import Tokenizer
@@ -47,6 +48,7 @@ def learn_factors(
     output: Path | str,
     *,
     bits: str = "W4A4",
+    basis: str = "own",
     plan: FsbrPlan | None = None,
     layers: int | None = None,
     overwrite: bool = False,
@@ -59,6 +61,7 @@ def learn_factors(
         checkpoint: a Hugging Face directory or a .gguf file.
         text: UTF-8; so much of it is read as ``plan`` asks for.
         output: a .safetensors file; where it holds the first blocks of the same run, they stay.
+        basis: ``own`` or ``rotated``, as the export's.
         layers: stop after so many; None for all.
         overwrite: begin anew, whatever ``output`` holds.
         progress: called as ``progress(phase, done, total)``, in epochs.
@@ -69,7 +72,7 @@ def learn_factors(
     """
     chosen, path = plan or FsbrPlan(), Path(output)
     rounding = parse_bits(bits)
-    source = open_source(Path(checkpoint))
+    source = in_basis(open_source(Path(checkpoint)), basis)
     last = _last(layers, source.config.layers)
     tokenizer = Tokenizer(source.texts, source.config.begin_token)
     pieces = read_pieces(Path(text), tokenizer, tokens=chosen.tokens, pieces=chosen.pieces)

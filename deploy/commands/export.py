@@ -129,12 +129,24 @@ Factors = Annotated[
     Path | None,
     typer.Option(help="Smoothing that `edgeport smooth` learned, in place of --smoothing."),
 ]
+Basis = Annotated[
+    str | None,
+    typer.Option(metavar="own|rotated", help="Of language models' channels; rotated: no outliers."),
+]
+Rounding = Annotated[
+    str | None,
+    typer.Option(metavar="nearest|gptq", help="Of language models' weights; gptq wants --text."),
+]
 Text = Annotated[
     Path | None, typer.Option(help="UTF-8 text that smoothing looks at; a built-in English one.")
 ]
 Context = Annotated[
     int | None,
     typer.Option(min=1, help="Positions of a language model; at most 8192 if not given."),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(metavar="onnxruntime|tensorrt", help="Whose operators language models use."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -175,8 +187,11 @@ def command(
     bits: Bits = None,
     smoothing: Smoothing = None,
     factors: Factors = None,
+    basis: Basis = None,
+    rounding: Rounding = None,
     text: Text = None,
     context: Context = None,
+    runtime: Runtime = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

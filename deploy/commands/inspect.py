@@ -10,10 +10,12 @@ import typer
 
 from deploy import layer_audit
 from deploy.console import Output, cell
+from deploy.exact_floats import EXACT, audit_exact_floats
 from deploy.inspection import ModelPassport, describe_geometry, inspect
 from deploy.integer_audit import audit_integers
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
+from exporters.ops.tensorrt_backend import MAX_KEYS
 from runtimes.base import Passport
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ def command(
         bool,
         typer.Option("--integer-only", help="Fail unless every value in the graph is an integer."),
     ] = False,
+    integer_valued: Annotated[
+        bool,
+        typer.Option("--integer-valued", help="Fail unless every float provably is an integer."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show the passport of a model file or of an engine.
@@ -62,6 +68,10 @@ def command(
 
         edgeport inspect m.onnx --integer-only
 
+    A language model for TensorRT multiplies integers as float32. With --integer-valued intervals
+    are computed through the graph, and it fails unless no float can be anything but an integer of
+    at most 2^24, which float32 has exactly.
+
     Known limits: an ONNX from elsewhere shows its graph alone. An engine is known by the
     .passport.json that lies beside it; without that only its TensorRT version can be read, from
     8.x and 10.x engines. Layers need an engine that was built with --layer-details.
@@ -69,8 +79,8 @@ def command(
     out = Output(json=as_json)
     _require_layers(layers, profile, fp16_profile)
     passport = inspect(file)
-    if integer_only:
-        _say_integers(out, file)
+    if integer_only or integer_valued:
+        (_say_integers if integer_only else _say_exact_floats)(out, file)
         return
     if export_layers or export_profile:
         layer_audit.export_layers(file, export_layers, export_profile)
@@ -94,6 +104,18 @@ def _say_integers(out: Output, file: Path) -> None:
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in found.values.items())
     out.say(f"{file} is integer-only: {sum(found.values.values())} values in {found.nodes} nodes")
     out.say(kinds)
+    out.result(found)
+
+
+def _say_exact_floats(out: Output, file: Path) -> None:
+    model = ModelFile(file)
+    context = model.spec.geometry.get("context") if model.spec is not None else None
+    found = audit_exact_floats(model.proto, context or MAX_KEYS)
+    found.require(file)
+    out.say(
+        f"{file}: {found.values} floats of {found.products} products are integers, at most "
+        f"{found.largest} of {EXACT}"
+    )
     out.result(found)
 
 

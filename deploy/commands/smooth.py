@@ -22,6 +22,9 @@ def command(
     bits: Annotated[
         str, typer.Option(metavar="W4A4", help="W8A8, W6A6, W4A8 or W4A4: weights, activations.")
     ] = "W4A4",
+    basis: Annotated[
+        str, typer.Option(metavar="own|rotated", help="Of channels, as the export's --basis.")
+    ] = "own",
     layers: Annotated[
         int | None, typer.Option(help="Stop after so many; the same command with more goes on.")
     ] = None,
@@ -90,6 +93,7 @@ def command(
             text,
             output,
             bits=bits,
+            basis=basis,
             plan=plan,
             layers=layers,
             overwrite=overwrite,

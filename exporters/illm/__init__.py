@@ -45,8 +45,8 @@ def export(
         output: the file to write; beyond 2 GiB weights lie beside it.
         progress: called as ``progress(step, done, total)``.
         options: fields of ``exporters.illm.options.ExportOptions``: ``checkpoint``, ``precision``,
-            ``bits``, ``smoothing``, ``factors``, ``text``, ``context``, ``functions``,
-            ``overwrite``.
+            ``bits``, ``smoothing``, ``factors``, ``basis``, ``rounding``, ``text``,
+            ``context``, ``functions``, ``runtime``, ``overwrite``.
 
     Returns:
         The model file and a report: ``parameters``, ``precision``, ``context``, ``notes`` (how the

@@ -48,7 +48,9 @@ def describe(
         "head_bits": 8,
         "smoothing": options.smoothing,
         "smoothing_text": text,
-        "rounding": "nearest",
+        "basis": options.basis,
+        "rounding": options.rounding,
+        "runtime": options.runtime,
     }
     if options.factors is not None:
         quantization["factors_sha256"] = sha256_file(options.factors)

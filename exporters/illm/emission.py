@@ -24,11 +24,20 @@ class Emission:
     Args:
         context: positions that the rotary tables cover.
         inline: write the operators' bodies in place of function calls.
+        graph: writes the operators; one for ONNX Runtime if None.
     """
 
-    def __init__(self, config: Config, bits: Bits, context: int, *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bits: Bits,
+        context: int,
+        *,
+        inline: bool = False,
+        graph: GraphBackend | None = None,
+    ) -> None:
         self._config, self._bits, self._inline = config, bits, inline
-        self._graph = GraphBackend(inline=inline)
+        self._graph = GraphBackend(inline=inline) if graph is None else graph
         self._place = Placement(self._graph, config, bits, context)
 
     def write(

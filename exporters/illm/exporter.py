@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from exporters.errors import EdgeportError, UserError
 from exporters.files import require_writable
 from exporters.illm.describe import describe
 from exporters.illm.emission import Emission
-from exporters.illm.float_decoder import Peaks, observe
+from exporters.illm.float_decoder import SINK_TOKENS, Peaks, observe, run_layer
 from exporters.illm.float_emission import FloatEmission
 from exporters.illm.learned import LearnedFactors, LearnedLayer, load_learned, require_fitting
 from exporters.illm.options import ExportOptions
-from exporters.illm.placing import QuantizedLayer, quantize_layer, residual_exponent
+from exporters.illm.placing import (
+    QuantizedLayer,
+    Rounder,
+    quantize_layer,
+    residual_exponent,
+    to_nearest,
+)
+from exporters.illm.rotation import in_basis
+from exporters.illm.rounding import Moments, round_against
 from exporters.illm.sample_text import chunks, sample_text
 from exporters.illm.smoothing import PAIRS, analytic_factors, smooth
 from exporters.illm.source import Layer, Source, open_source
 from exporters.illm.tokenizer import Tokenizer, attach
+from exporters.illm.weights import LEVELS
 from exporters.modelfile import save_model
 from exporters.ops.norm import MAX_CHANNELS
+from exporters.ops.tensorrt_backend import MAX_KEYS, TensorRtBackend
 from exporters.trace import require_known_operators
 from exporters.variants import ExportResult, Progress
 
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
 MAX_CONTEXT = 8192
 _TEXT_TOKENS = 256  # of each piece of calibration text
 _TEXT_PIECES = 16
+_GPTQ_PIECES, _GPTQ_TOKENS = 32, 2048
 
 
 def export(
@@ -46,12 +58,14 @@ def export(
     _require_covered(source)
     tokenizer = Tokenizer(source.texts, source.config.begin_token)
     _require_matching(tokenizer, source)
-    context = min(chosen.context or MAX_CONTEXT, source.config.context)
-    learned = _learned(chosen, source)
+    longest = MAX_KEYS if chosen.runtime == "tensorrt" else MAX_CONTEXT
+    context = min(chosen.context or longest, source.config.context)
+    based = in_basis(source, chosen.basis)
+    learned = _learned(chosen, based)
     if chosen.precision == "float":
         proto = FloatEmission(source.config, context).write(source)
     else:
-        proto = _integer(source, tokenizer, chosen, context, learned, progress)
+        proto = _integer(based, tokenizer, chosen, context, learned, progress)
     require_known_operators(proto)
     attach(proto, source.texts)
     text = "built-in English text" if chosen.text is None else chosen.text.name
@@ -81,6 +95,8 @@ def _integer(
 ) -> onnx.ModelProto:
     """Two passes over the layers: the stream's range first, since its unit is in every layer."""
     texts = _calibration_tokens(tokenizer, options, min(context, _TEXT_TOKENS))
+    rounders = _rounders(source, options, texts)
+    texts = texts[:_TEXT_PIECES]
     peak, layers = 0.0, source.config.layers
     seen: list[Peaks] = []
     for index, (_, peaks) in enumerate(observe(source, texts)):
@@ -98,12 +114,41 @@ def _integer(
         for index, peaks in enumerate(seen):
             mine = learned.layers.get(index)
             layer, after = smoothed(source.layer(index), peaks, options.smoothing, source, mine)
-            yield quantize_layer(layer, after, options.bits, mine.clipping if mine else None)
+            clipping = mine.clipping if mine else None
+            yield quantize_layer(layer, after, options.bits, clipping, rounders(layer))
             if progress is not None:
                 progress("quantize", index + 1, layers)
 
-    emission = Emission(source.config, options.bits, context, inline=not options.functions)
+    graph = TensorRtBackend() if options.runtime == "tensorrt" else None
+    inline = not options.functions or graph is not None
+    emission = Emission(source.config, options.bits, context, inline=inline, graph=graph)
     return emission.write(source, quantized(), residual_exponent(peak))
+
+
+def _rounders(
+    source: Source, options: ExportOptions, texts: list[list[int]]
+) -> Callable[[Layer], Rounder]:
+    """What rounds each layer's matrices; to be asked with the layers in order, smoothed."""
+    if options.rounding == "nearest":
+        return lambda _: to_nearest
+    tokens = sum(map(len, texts))
+    if tokens < _GPTQ_TOKENS:
+        raise UserError(
+            f"{options.text} has {tokens} tokens; --rounding gptq takes {_GPTQ_TOKENS} or more",
+            fix="Give a longer --text, or --rounding nearest",
+        )
+    streams = [torch.from_numpy(source.embedding()[ids]) for ids in texts]
+    levels = LEVELS[options.bits.activations]
+
+    def of(layer: Layer) -> Rounder:
+        moments = Moments(levels)
+        skip = SINK_TOKENS if len(texts[0]) > 4 * SINK_TOKENS else 0
+        with torch.no_grad():
+            for i, stream in enumerate(streams):
+                streams[i] = run_layer(stream, layer, source.config, moments, skip=skip)
+        return lambda name, *given: round_against(moments.by_matrix[name], *given)
+
+    return of
 
 
 def smoothed(
@@ -149,8 +194,9 @@ def _calibration_tokens(
                 f"cannot read calibration text from {options.text}: {error}",
                 fix="Give a UTF-8 text file with --text",
             ) from error
-    enough = text[: 16 * length * _TEXT_PIECES]  # a token is rarely longer; no need to read a novel
-    return chunks(tokenizer.encode(enough), length, _TEXT_PIECES)
+    pieces = _GPTQ_PIECES if options.rounding == "gptq" else _TEXT_PIECES
+    enough = text[: 16 * length * pieces]  # a token is rarely longer; no need to read a novel
+    return chunks(tokenizer.encode(enough), length, pieces)
 
 
 def _require_covered(source: Source) -> None:
@@ -178,7 +224,11 @@ def _says(options: ExportOptions, context: int, text: str, learned: str) -> tupl
     how = f"{options.smoothing} smoothing ({text})"
     if options.factors is not None:
         how = f"learned smoothing in {learned} layers ({options.factors.name})"
-    return (f"integer-only {options.bits}, {how}; context {context}",)
+    how += "".join(
+        f", {what}" for what in (options.basis, options.rounding) if what not in ("own", "nearest")
+    )
+    kind = "integers for TensorRT" if options.runtime == "tensorrt" else "integer-only"
+    return (f"{kind} {options.bits}, {how}; context {context}",)
 
 
 def _parameters(source: Source) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,8 +49,16 @@ class Peaks:
         setattr(self, name, np.maximum(getattr(self, name), peak))
 
 
+class Watcher(Protocol):
+    """Takes in what passes through a layer, by `Peaks`' names."""
+
+    residual: float
+
+    def see(self, name: str, tokens: Tensor, axes: tuple[int, ...], skip: int) -> None: ...
+
+
 def run_layer(
-    hidden: Tensor, layer: Layer, config: Config, peaks: Peaks | None = None, *, skip: int = 0
+    hidden: Tensor, layer: Layer, config: Config, peaks: Watcher | None = None, *, skip: int = 0
 ) -> Tensor:
     """One decoder layer over a whole text.
 

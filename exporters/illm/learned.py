@@ -114,7 +114,9 @@ def require_fitting(learned: LearnedFactors, source: Source, bits: Bits, path: P
         UserError: another checkpoint, other bits, or shapes of another network.
     """
     if learned.log.get("checkpoint") != source.sha256:
-        raise UserError(f"the factors in {path} belong to another checkpoint", fix=_AGAIN)
+        raise UserError(
+            f"the factors in {path} belong to another checkpoint, or to another --basis", fix=_AGAIN
+        )
     learned_bits = learned.log.get("bits")
     if learned_bits != str(bits):
         raise UserError(

@@ -11,10 +11,14 @@ from typing import Any
 
 from exporters.errors import UserError, did_you_mean
 from exporters.illm.placing import Bits
+from exporters.illm.rotation import BASES
 from exporters.illm.weights import LEVELS
+from exporters.ops.tensorrt_backend import MAX_KEYS
 
 PRECISIONS = ("integer", "float")
 SMOOTHINGS = ("analytic", "none")
+ROUNDINGS = ("nearest", "gptq")
+RUNTIMES = ("onnxruntime", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,15 @@ class ExportOptions:
         smoothing: ``analytic`` or ``none``; ``learned`` where there are ``factors``.
         factors: what ``edgeport smooth`` learned for this checkpoint and these bits; layers that
             it does not hold are smoothed analytically.
+        basis: ``own``, or ``rotated``: no channel stands out, see `exporters.illm.rotation`.
+        rounding: of weights: ``nearest``, or ``gptq``, which needs a ``text`` of its own.
         text: UTF-8 text that smoothing statistics come from; None for a short English one.
         context: positions that the file is made for; None for what the network was trained for,
             at most 8192.
         functions: keep the operators as functions; False writes their bodies out, for runtimes
             that know no functions.
+        runtime: whose operators to use. For ``tensorrt`` (no functions, up to 512 positions)
+            products are float-typed and exact, see `exporters.ops.tensorrt_backend`.
     """
 
     checkpoint: Path
@@ -40,9 +48,12 @@ class ExportOptions:
     bits: Bits = field(default_factory=Bits)
     smoothing: str = "analytic"
     factors: Path | None = None
+    basis: str = "own"
+    rounding: str = "nearest"
     text: Path | None = None
     context: int | None = None
     functions: bool = True
+    runtime: str = "onnxruntime"
     overwrite: bool = False
 
     @classmethod
@@ -70,6 +81,15 @@ class ExportOptions:
         result = cls(**values)
         _require("precision", result.precision, PRECISIONS)
         _require("smoothing", result.smoothing, SMOOTHINGS)
+        _require("basis", result.basis, BASES)
+        _require("rounding", result.rounding, ROUNDINGS)
+        _require("runtime", result.runtime, RUNTIMES)
+        if result.rounding == "gptq" and result.text is None:
+            raise UserError(
+                "--rounding gptq learns from text, and the built-in one is too short",
+                fix="Give some thousand words of your domain with --text",
+            )
+        _require_exact(result)
         if result.context is not None and result.context < 1:
             raise UserError(f"--context is {result.context}", fix="Give a number of tokens")
         if result.factors is None:
@@ -91,6 +111,23 @@ def parse_bits(value: Any) -> Bits:
             f"--bits is {value!r}", fix="Write W8A8, W6A6, W4A8 or W4A4: weights, activations"
         )
     return Bits(int(found[1]), int(found[2]))
+
+
+def _require_exact(options: ExportOptions) -> None:
+    """TensorRT's float-typed products are exact for so many keys only."""
+    if options.runtime != "tensorrt":
+        return
+    if options.precision == "float":
+        raise UserError(
+            "--runtime tensorrt is for integers; a float file serves every runtime",
+            fix="Leave out --runtime",
+        )
+    if options.context is not None and options.context > MAX_KEYS:
+        raise UserError(
+            f"--context is {options.context}; products of more than {MAX_KEYS} keys are not exact "
+            "in float32, which TensorRT multiplies integers in",
+            fix=f"Give --context {MAX_KEYS} or less",
+        )
 
 
 def _require(name: str, value: str, known: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,28 +54,45 @@ class QuantizedLayer:
     down: Matrix
 
 
+Rounder = Callable[[str, Array, int, Array | None], Matrix]
+"""``rounder(name, weight, bits, clip)``."""
+
+
+def to_nearest(_: str, weight: Array, bits: int, clip: Array | None) -> Matrix:
+    return quantize_columns(weight, bits, clip)
+
+
 def quantize_layer(
-    layer: Layer, peaks: Peaks, bits: Bits, clipping: Mapping[str, Array] | None = None
+    layer: Layer,
+    peaks: Peaks,
+    bits: Bits,
+    clipping: Mapping[str, Array] | None = None,
+    rounder: Rounder = to_nearest,
 ) -> QuantizedLayer:
     """``layer`` (smoothed already) in integers.
 
     Args:
         peaks: of the smoothed layer's keys and values.
         clipping: by matrix, see `quantize_columns`.
+        rounder: of the four matrices.
     """
     levels, clip = LEVELS[bits.activations], clipping or {}
     smoothing = layer.gate_smoothing
+
+    def matrix(name: str) -> Matrix:
+        return rounder(name, getattr(layer, name), bits.weights, clip.get(name))
+
     return QuantizedLayer(
         attention_gain=quantize_vector(layer.attention_gain),
-        qkv=quantize_columns(layer.qkv, bits.weights, clip.get("qkv")),
+        qkv=matrix("qkv"),
         qkv_bias=None if layer.qkv_bias is None else quantize_vector(layer.qkv_bias),
         key_exponent=_scale_exponent(float(np.max(peaks.key)) / levels),
         value_exponent=_scale_exponent(float(np.max(peaks.value)) / levels),
-        output=quantize_columns(layer.output, bits.weights, clip.get("output")),
+        output=matrix("output"),
         ffn_gain=quantize_vector(layer.ffn_gain),
-        gate_up=quantize_columns(layer.gate_up, bits.weights, clip.get("gate_up")),
+        gate_up=matrix("gate_up"),
         gate_smoothing=None if smoothing is None else quantize_vector(1.0 / smoothing),
-        down=quantize_columns(layer.down, bits.weights, clip.get("down")),
+        down=matrix("down"),
     )
 
 

@@ -51,21 +51,29 @@ def quantize_columns(weight: Array, bits: int, clip: Array | None = None) -> Mat
     Args:
         clip: ``[out]``, learned: the share of the peak that is the end of the scale.
     """
+    return round_columns(weight, clipped_peak(weight, clip) / LEVELS[bits], bits)
+
+
+def clipped_peak(weight: Array, clip: Array | None) -> NDArray[np.float64]:
+    """The end of each column's scale, ``[out]``."""
     peak = np.abs(weight.astype(np.float64)).max(0)
-    if clip is not None:
-        peak = peak * clip
-    return round_columns(weight, np.maximum(peak, 1e-8) / LEVELS[bits], bits)
+    return np.asarray(np.maximum(peak if clip is None else peak * clip, 1e-8))
 
 
 def round_columns(weight: Array, scale: NDArray[np.float64], bits: int) -> Matrix:
     """``weight`` rounded to nearest with a given ``scale`` per column; what is beyond is cut."""
-    limit = (1 << mantissa_bits(weight.shape[0])) - 1
-    exponent = math.floor(math.log2(limit / scale.max()))
-    mantissa = np.maximum(np.round(scale * 2.0**exponent), 1.0)
+    mantissa, exponent = dyadic_scales(weight.shape[0], scale)
     steps = np.round(weight / (mantissa * 2.0**-exponent))
     levels = LEVELS[bits]
     values = np.clip(steps, -levels, levels).astype(np.int8)
     return Matrix(values, mantissa.astype(np.int64), exponent)
+
+
+def dyadic_scales(depth: int, scale: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """``scale`` as whole numbers of units of 2^-exponent, for matrices of ``depth`` rows."""
+    limit = (1 << mantissa_bits(depth)) - 1
+    exponent = math.floor(math.log2(limit / scale.max()))
+    return np.maximum(np.round(scale * 2.0**exponent), 1.0), exponent
 
 
 def mantissa_bits(depth: int) -> int:

@@ -1,0 +1,109 @@
+"""Rounding against second moments: less error in what a matrix gives than rounding to nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from exporters.errors import UserError
+from exporters.illm import export
+from exporters.illm.rounding import Moments, round_against
+from exporters.illm.sample_text import sample_text
+from exporters.illm.weights import LEVELS, quantize_columns
+from exporters.modelfile import ModelFile
+from tests.exporters.illm.test_decoder import IDS, Runner, real_logits, sqnr_db
+
+Checkpoint = Callable[[str], tuple[Path, Any]]
+
+
+def correlated(tokens: int, channels: int) -> Any:
+    random = np.random.default_rng(1)
+    mixed = random.standard_normal((tokens, channels // 4)) @ random.standard_normal(
+        (channels // 4, channels)
+    )
+    return (mixed + 0.3 * random.standard_normal((tokens, channels))).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_what_the_matrix_gives_is_nearer(bits: int) -> None:
+    x = correlated(600, 96)
+    weight = np.random.default_rng(2).standard_normal((96, 40)).astype(np.float32)
+    moments = torch.from_numpy(x.T.astype(np.float64) @ x)
+    found, nearest = round_against(moments, weight, bits), quantize_columns(weight, bits)
+    np.testing.assert_array_equal(found.scale, nearest.scale)
+    assert np.abs(found.values).max() <= LEVELS[bits]
+
+    def error(matrix: Any) -> float:
+        return float(np.square(x @ (matrix.real - weight)).mean())
+
+    assert error(found) < 0.5 * error(nearest)
+
+
+def test_independent_inputs_leave_rounding_to_nearest() -> None:
+    weight = np.random.default_rng(2).standard_normal((32, 8)).astype(np.float32)
+    found = round_against(torch.eye(32, dtype=torch.float64), weight, 4)
+    np.testing.assert_array_equal(found.values, quantize_columns(weight, 4).values)
+
+
+def test_moments_are_of_the_inputs_and_of_their_rounding() -> None:
+    x = torch.from_numpy(correlated(50, 12))
+    seen = Moments(levels=7)
+    seen.see("attention_in", x, (0,), 4)
+    seen.see("query", x, (0,), 4)
+    kept = x[4:].double()
+    noise = (kept.abs().amax(1) / 7).square().sum() / 12
+    right = kept.T @ kept + noise * torch.eye(12, dtype=torch.float64)
+    torch.testing.assert_close(seen.by_matrix["qkv"], right, rtol=1e-5, atol=1e-3)
+    assert list(seen.by_matrix) == ["qkv"]
+
+
+def test_exported_it_is_nearer_to_the_float_model(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder, _ = checkpoint("llama-tied")
+    text = tmp_path / "text.txt"
+    text.write_text(sample_text() * 6)
+    export("illm", tmp_path / "f.onnx", checkpoint=folder, precision="float")
+    right = real_logits(Runner(tmp_path / "f.onnx").step(IDS))
+    heard = {}
+    for rounding in ("nearest", "gptq"):
+        path = tmp_path / f"{rounding}.onnx"
+        options = {"bits": "W4A8", "rounding": rounding, "text": text}
+        export("illm", path, checkpoint=folder, **options)
+        heard[rounding] = sqnr_db(right, real_logits(Runner(path).step(IDS)))
+    assert heard["gptq"] > heard["nearest"]
+    spec = ModelFile(tmp_path / "gptq.onnx").require_spec()
+    assert spec.quantization is not None
+    assert spec.quantization["rounding"] == "gptq"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rounding": "gptq"}, "--rounding gptq learns from text"),
+        ({"rounding": "best"}, "--rounding is 'best'"),
+        ({"basis": "other"}, "--basis is 'other'"),
+    ],
+)
+def test_bad_options(
+    checkpoint: Checkpoint, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        export("illm", tmp_path / "m.onnx", checkpoint=checkpoint("llama-tied")[0], **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_short_text_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("Too few words.")
+    with pytest.raises(UserError, match="--rounding gptq takes 2048 or more"):
+        export(
+            "illm",
+            tmp_path / "m.onnx",
+            checkpoint=checkpoint("llama-tied")[0],
+            rounding="gptq",
+            text=text,
+        )
