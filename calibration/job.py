@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.diagnosing import diagnosed
@@ -37,6 +38,7 @@ class Job:
         samples: None where an earlier pass has to be enough.
         statistics: of an earlier pass over the model as it is in ``file``; None if there was none.
         evaluation: what the result will be judged by, for the calibration-set doctor.
+        rewritten: where the float model goes as it is when Q/DQ are placed; None for nowhere.
     """
 
     file: ModelFile
@@ -45,6 +47,7 @@ class Job:
     statistics: Statistics | None
     progress: Progress | None = None
     evaluation: Samples | None = None
+    rewritten: Path | None = None
 
     @property
     def policy(self) -> Policy:

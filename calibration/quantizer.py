@@ -11,6 +11,7 @@ output keeps names and self-description and says in ``edgeport.quantization`` wh
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from calibration.description import (
     describe_splits,
     write_quantization,
 )
+from calibration.graph.hard_swish import drop_floors
 from calibration.graph.queries import WEIGHTED
 from calibration.job import Job, Progress
 from calibration.observing.agreement import agreement
@@ -60,6 +62,7 @@ def quantize(
     statistics: Statistics | None = None,
     evaluation: Samples | None = None,
     measure_layers: bool = False,
+    rewritten: Path | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
     """Quantize ``model`` with ranges from ``samples`` and write ``output``.
@@ -73,6 +76,8 @@ def quantize(
         evaluation: what the result will be judged by; the calibration-set doctor compares the two.
         measure_layers: run a few samples once more for the error of every layer, beside that of a
             naive quantization: ``layers`` of the report and of the file.
+        rewritten: where to write the float model as it is when Q/DQ are placed in it, channels
+            equalized and convolutions split; replaced where it exists.
 
     Raises:
         SamplesRefusedError: the calibration-set doctor finds an error that ``options.i_know`` does
@@ -86,6 +91,7 @@ def quantize(
         job = Job(file, options, None, samples, progress, evaluation)
     else:
         job = Job(file, options, rolled(samples, file), statistics, progress, evaluation)
+    job = replace(job, rewritten=rewritten)
     output = Path(output)
     require_writable(output, overwrite=options.overwrite)
     clock = _Clock()
@@ -125,6 +131,8 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     splits = split_weights(job, model)
     if job.options.split != "none":
         clock.lap("split")
+    if job.rewritten is not None:
+        _write_float(job, model)
     placement = job.policy.place(model.graph, job.floats)
     _require_something(placement, job)
     seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
@@ -158,6 +166,15 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     )
     description["respelled"] = job.policy.finish(model.graph)
     return model, description, seen
+
+
+def _write_float(job: Job, model: ir.Model) -> None:
+    import onnx_ir as ir
+
+    copy = model.clone()
+    drop_floors(copy.graph)
+    assert job.rewritten is not None  # asked by the caller
+    save_model(ir.to_proto(copy), job.rewritten, overwrite=True)
 
 
 class _Clock:

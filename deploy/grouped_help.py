@@ -1,7 +1,7 @@
-"""``--help`` in groups: options under the heading that their ``rich_help_panel`` names.
+"""Every command: ``--help`` in groups, and what it is given to load is as it was signed.
 
-typer draws such groups only with rich's boxes, in which examples cannot be copied; this does the
-same in plain text.
+Options stand under the heading that their ``rich_help_panel`` names. typer draws such groups only
+with rich's boxes, in which examples cannot be copied; this does the same in plain text.
 """
 
 from __future__ import annotations
@@ -10,9 +10,20 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+_WRITTEN = ("output", "overwrite", "markdown", "junit")
+"""Parameters that name what a command writes; what lies there is replaced, not loaded."""
+
 
 class GroupedCommand(TyperCommand):
     """A command whose options are listed by group, in order of first mention."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from deploy.provenance.loading import paths_in, require_as_signed
+
+        given = {name: value for name, value in ctx.params.items() if name not in _WRITTEN}
+        for path in paths_in(given.values()) if self.name != "sign" else ():
+            require_as_signed(path)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

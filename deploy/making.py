@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.console import plain
 from deploy.modelfacts import model_facts, weight_count
+from deploy.provenance.loading import require_as_signed
 from deploy.recipe_parts import FP16, FP32, EnginePart, ModelPart
 from deploy.stages import StageWork
 from deploy.workplace import Workplace
@@ -32,11 +33,12 @@ def export(place: Workplace) -> JSON:
         path.parent.mkdir(exist_ok=True)
         report: JSON = {}
         if model.file is not None:
+            require_as_signed(Path(model.file))
             ModelFile(model.file).require_spec()
             write_bytes(path, Path(model.file).read_bytes(), overwrite=True)
             stage.notes.append(f"{Path(model.file).name} was taken as it is")
         else:
-            report = _export(place, path)
+            report = export_to(place, path)
             stage.notes.extend(report.get("notes", ()))
         stage.result = {
             "report": report,
@@ -64,7 +66,8 @@ def _input_hashes(model: ModelPart) -> JSON:
     return hashes
 
 
-def _export(place: Workplace, path: Path) -> JSON:
+def export_to(place: Workplace, path: Path) -> JSON:
+    """Export the recipe's variant to ``path``; the report of the export."""
     model = place.recipe.model
     assert model.variant is not None  # the recipe has either a variant or a file
     options: JSON = {"seed": model.seed, "input": model.input, **model.options, "overwrite": True}
@@ -112,6 +115,7 @@ def quantize(place: Workplace) -> list[JSON]:
                 policy=policy,
                 scales=part.scales,
                 split=part.split,
+                equalize=part.equalize,
                 rounding=part.rounding,
                 correct_bias=part.correct_bias,
                 weights=part.weights,
@@ -127,10 +131,13 @@ def quantize(place: Workplace) -> list[JSON]:
                     place.required("calibration").samples,
                     place.path(role),
                     options,
-                    statistics=statistics,
+                    statistics=None if part.equalize else statistics,
                     measure_layers=True,
+                    rewritten=_room_for_rewritten(place, role),
                     progress=place.steps("quantize"),
                 )
+                if place.rewritten(role).is_file():
+                    stage.outputs.append(place.rewritten(role).relative_to(place.folder).as_posix())
             else:
                 result = _within_budget(place, stage, role, options, statistics)
             file = model_facts(role, place.path(role), place.folder)
@@ -140,6 +147,17 @@ def quantize(place: Workplace) -> list[JSON]:
 
     made: list[JSON] = place.store.run("quantize", inputs, work)["made"]
     return made
+
+
+def _room_for_rewritten(place: Workplace, role: str) -> Path | None:
+    """Where the float model goes that Q/DQ are placed in, if it is another one than ``folded``."""
+    part = place.recipe.quantization
+    path = place.rewritten(role)
+    path.unlink(missing_ok=True)  # of an earlier recipe
+    if part is None or (part.split == "none" and not part.equalize):
+        return None
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def _within_budget(

@@ -14,6 +14,7 @@ from deploy.recipe_parts import FP32, BoardPart
 from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
 from deploy.verification import verify as compare
+from deploy.waterfall import measure
 from deploy.workplace import Workplace
 from exporters.errors import MissingRequirementError
 from exporters.files import sha256_file
@@ -117,3 +118,29 @@ def scenes(place: Workplace) -> list[JSON]:
 
     found: list[JSON] = place.store.run("scenes", inputs, work)["scenes"]
     return found
+
+
+def waterfall(place: Workplace) -> list[JSON]:
+    """Metric and SQNR of every form of the network, from PyTorch to the integers that run here."""
+    part = place.recipe.verify
+    if part is None or not part.waterfall:
+        return []
+    model = place.recipe.model
+    inputs = {
+        "count": part.waterfall,
+        "metric": part.metric,
+        "model": model.model_dump(),
+        "files": {role: place.file(role).sha256 for role in place.recipe.roles},
+        "rewritten": [
+            sha256_file(path)
+            for role in place.recipe.int8_roles
+            if (path := place.rewritten(role)).is_file()
+        ],
+        "evaluation": place.required("evaluation").sha256,
+    }
+
+    def work(stage: StageWork) -> None:
+        stage.result = {"rows": measure(place, part.waterfall, place.steps("waterfall"))}
+
+    rows: list[JSON] = place.store.run("waterfall", inputs, work)["rows"]
+    return rows

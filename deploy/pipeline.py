@@ -74,6 +74,7 @@ def _stages(place: Workplace) -> Results:
         verify=[measuring.verify(place, name, path) for name, path in judged.items()],
         boards=[measuring.verify_on_board(place, part) for part in recipe.boards],
         scenes=measuring.scenes(place),
+        waterfall=measuring.waterfall(place),
     )
 
 

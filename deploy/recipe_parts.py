@@ -69,6 +69,7 @@ class QuantizationPart(StrictPart):
         policies: where Q/DQ go, a file each.
         scales: how ranges are chosen; ``auto`` measures which method suffers least.
         split: convolutions written as a coarse and a fine one (CFWS): ``auto`` where it gains 3 dB.
+        equalize: rescale channels of the float network so that those of a tensor have like ranges.
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
         rounding: of weights: ``nearest`` or ``adaround``.
@@ -83,6 +84,7 @@ class QuantizationPart(StrictPart):
     policies: list[str] = Field(default_factory=lambda: ["onnxruntime", "tensorrt"], min_length=1)
     scales: str = "auto"
     split: str = "none"
+    equalize: bool = False
     rounding: str = "nearest"
     correct_bias: bool | None = None
     weights: str = "int8"
@@ -119,13 +121,14 @@ class BoardPart(StrictPart):
     Attributes:
         board: ``ssh://user@host[:port]``, or an inventory file with one board.
         source: role of the file that is built and run there.
-        runtime: ``tensorrt`` or ``onnxruntime``; None for TensorRT where the board has it.
+        runtime: ``tensorrt``, ``trtexec`` or ``onnxruntime``; None for TensorRT where the board has
+            it.
         required: without the board the verdict is "no evidence"; else its absence is only noted.
     """
 
     board: str
     source: str = Field(alias="from")
-    runtime: Literal["tensorrt", "onnxruntime"] | None = None
+    runtime: Literal["tensorrt", "trtexec", "onnxruntime"] | None = None
     required: bool = False
 
     @property
@@ -158,8 +161,10 @@ class VerifyPart(StrictPart):
         metric: ``miou`` and others by name, or ``module:function``; None for the task's own.
         layers: compare at the quantization boundaries too.
         scenes: evaluation samples to draw in the report.
+        waterfall: evaluation samples that every stage from PyTorch on is run on; 0 for none.
     """
 
     metric: str | None = None
     layers: bool = True
     scenes: int = Field(default=2, ge=0, le=30)
+    waterfall: int = Field(default=24, ge=0)

@@ -34,6 +34,7 @@ class Results:
     verify: list[JSON]
     boards: list[JSON]
     scenes: list[JSON]
+    waterfall: list[JSON]
 
     @property
     def comparisons(self) -> list[JSON]:
@@ -68,7 +69,9 @@ def report_of(place: Workplace, results: Results) -> JSON:
         "engines": [_engine(engine) for engine in results.engines],
         "latency": None if results.benchmark is None else _latency(results.benchmark),
         "agreement": [result["report"] for result in results.comparisons],
-        "waterfall": waterfall_of(results.export["report"], results.verify, results.boards),
+        "waterfall": waterfall_of(
+            results.waterfall, place.recipe, results.engines, results.verify, results.boards
+        ),
         "occupancy": results.scenes,
     }
     report["verdict"] = _verdict(place, results, report).to_json()

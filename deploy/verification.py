@@ -31,6 +31,7 @@ from deploy.comparison import Comparison, judge_comparison
 from deploy.contract.contracts import Contract
 from deploy.evaluation import judge_elsewhere
 from deploy.metrics.gathering import Gathering
+from deploy.provenance.loading import require_as_signed
 from deploy.sessions import ONNX_SUFFIX, open_session, spec_of
 from deploy.streams import Runner
 from exporters.errors import UserError
@@ -82,10 +83,13 @@ def verify(
 
     Raises:
         SamplesRefusedError: a file was calibrated on some of these samples.
-        UserError: no samples, files that do not belong together, an unknown metric.
+        UserError: a file is not as it was signed, no samples, files that do not belong together,
+            an unknown metric.
         MissingRequirementError: a file's runtime cannot run here.
     """
     reference, candidate = Path(reference), Path(candidate)
+    for path in (reference, candidate):
+        require_as_signed(path)
     candidate_spec = spec_of(candidate)
     spec = spec_of(reference) or candidate_spec
     opened = _opened(samples, spec)

@@ -111,6 +111,10 @@ class Workplace:
     def path(self, role: str) -> Path:
         return self.folder / self.name(role)
 
+    def rewritten(self, role: str) -> Path:
+        """The float model that Q/DQ were placed in; only where it was equalized or split."""
+        return self.folder / "rungs" / f"{role}.float{ONNX_SUFFIX}"
+
     def file(self, role: str) -> ModelFile:
         return ModelFile(self.path(role))
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from exporters import cleanup
+from exporters import cleanup, witness
 from exporters.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def _translate(
                 fix="Write that part with operators that torch.onnx supports",
             ) from error
     assert program is not None
+    assert program.exported_program is not None
+    witness.saw(module, program.exported_program, list(inputs), outputs)
     model: ir.Model = program.model
     return model
 

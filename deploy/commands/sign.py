@@ -1,4 +1,4 @@
-"""``edgeport sign``: sign a bundle with a local key, or check a signature."""
+"""``edgeport sign``: sign a bundle or a file with a local key, or check a signature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exporters.errors import UserError
 
 
 def command(
-    bundle: Annotated[Path | None, typer.Argument(help="Folder that `edgeport run` wrote.")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle, model file or engine.")] = None,
     key: Annotated[Path | None, typer.Option(help="Private key to sign with, PEM.")] = None,
     verify: Annotated[
         Path | None, typer.Option(metavar="KEY.pub", help="Check with this public key instead.")
@@ -23,7 +23,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Sign a bundle: its manifest, and through it every file.
+    """Sign a bundle: its manifest, and through it every file; or a model file or an engine.
 
     For example:
 
@@ -35,6 +35,8 @@ def command(
 
     The signature is an in-toto statement in a DSSE envelope, ECDSA on P-256. With --verify exit
     code 0 means that signature, manifest and every file are as they were signed; else it is 2.
+    Every command checks what it loads: changed bytes of something signed are refused, and where
+    EDGEPORT_TRUSTED_KEYS names public keys, so is what none of them signed.
 
     Known limits: the private key is not encrypted; whoever may read the file may sign.
     """
@@ -52,12 +54,12 @@ def command(
             "there is nothing to do",
             fix="Give a bundle with --key or --verify, or --make-keys",
         )
-    made = Bundle.open(bundle)
+    path = bundle if bundle.is_file() else Bundle.open(bundle).path
     if key is not None:
-        path = signing.sign(made, key, overwrite=overwrite)
-        out.say(str(path))
-        out.result({"signature": path})
+        written = signing.sign(path, key, overwrite=overwrite)
+        out.say(str(written))
+        out.result({"signature": written})
     elif verify is not None:
-        identity = signing.verify_signature(made, verify)
+        identity = signing.verify_signature(path, verify)
         out.say(f"signed with key {identity[:16]}, and every file is as it was")
         out.result({"key_id": identity, "intact": True})

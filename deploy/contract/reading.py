@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from deploy.contract.evidence import FileEvidence, MetricEvidence, suspects_of
+from deploy.provenance.loading import require_as_signed
 from exporters.errors import UserError
 
 JSON = Mapping[str, Any]
@@ -24,8 +25,10 @@ def read_evidence(path: Path) -> list[FileEvidence]:
     """The evidence in a bundle's folder, or in a JSON file that a command wrote.
 
     Raises:
-        UserError: no such file, not JSON, or of a schema that holds no evidence.
+        UserError: no such file, not JSON, of a schema that holds no evidence, or not as it was
+            signed.
     """
+    require_as_signed(path)
     source = path / "report.json" if path.is_dir() else path
     try:
         data = json.loads(source.read_bytes())

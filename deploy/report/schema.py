@@ -241,10 +241,25 @@ class Agreement(_Part):
 
 
 class WaterfallStage(_Part):
-    """One stage's comparison, or why there is none."""
+    """One form of the network against the one ``after`` it is made, or why there is no evidence.
+
+    ``loss`` with its interval is the metric's, of this step alone, and ``owner`` answers for it;
+    ``sqnr_db`` is against the first stage, None with ``exact`` for an exact copy.
+    """
 
     stage: str
-    summary: Metrics = Field(default_factory=dict)
+    owner: str = ""
+    after: str = ""
+    samples: int = 0
+    metric: str = ""
+    unit: str = ""
+    value: float | None = None
+    loss: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sqnr_db: float | None = None
+    step_sqnr_db: float | None = None
+    exact: bool | None = None
     missing: str = ""
 
 

@@ -41,7 +41,7 @@ def recipe_for(mini: Mini, **changes: Any) -> Recipe:
         "samples": {"calibration": str(mini.calibration), "evaluation": str(mini.evaluation)},
         "quantization": {"scales": "minmax", "policies": ["onnxruntime"]},
         "benchmark": {"runs": 6, "warmup": 1, "threads": 1},
-        "verify": {"scenes": 0, "layers": False},
+        "verify": {"scenes": 0, "layers": False, "waterfall": 0},
     }
     return Recipe.model_validate({**content, **changes})
 

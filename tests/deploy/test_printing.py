@@ -102,7 +102,11 @@ def test_a_build(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("bench m.onnx --energy 5", "python", "--energy cannot be said in Python of a few lines"),
         ("verify m.onnx m.onnx --samples e --jobs 2", "python", "--jobs cannot be said in"),
-        ("quantize m.onnx --samples c -o q --equalize", "recipe", "--equalize cannot be said in"),
+        (
+            "quantize m.onnx --samples c -o q --quantize-also h",
+            "recipe",
+            "--quantize-also cannot be",
+        ),
     ],
 )
 def test_what_cannot_be_said_is_named(
