@@ -17,7 +17,7 @@ from torch import nn
 from exporters.checkpoints import MappingReport, load_strict
 from exporters.errors import EdgeportError
 from exporters.files import require_writable
-from exporters.flashocc.agreement import Agreement, compare
+from exporters.flashocc.agreement import compare
 from exporters.flashocc.camera_resize import CameraResize
 from exporters.flashocc.config import Config
 from exporters.flashocc.describe import describe
@@ -30,7 +30,8 @@ from exporters.flashocc.pooling_torch import TablePooling, make_pooling
 from exporters.flashocc.preprocess import camera_size, normalise
 from exporters.flashocc.random_weights import generated_images, initialise
 from exporters.flashocc.rig import Rig
-from exporters.flashocc.weights import Source, find_source
+from exporters.flashocc.source import Source
+from exporters.flashocc.weights import find_source
 from exporters.modelfile import WeightsSource, save_model
 from exporters.trace import trace
 from exporters.variants import ExportResult, Progress
@@ -97,9 +98,10 @@ def export(
             pooling=geometry.reason,
         )
         file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
-    report = _report(source, geometry, network, mapping, agreement)
-    report["notes"] = export_notes(source.origin, chosen, mapping)
-    return ExportResult(file, {**report, "seconds": steps.seconds})
+    report = export_report(source, geometry, chosen, network, mapping)
+    return ExportResult(
+        file, {**report, "agreement": agreement.to_json(), "seconds": steps.seconds}
+    )
 
 
 def make_geometry(config: Config, options: ExportOptions) -> Geometry:
@@ -127,7 +129,9 @@ def make_resize(config: Config, rig: Rig, options: ExportOptions) -> CameraResiz
     return CameraResize(camera_size(rig), config.view)
 
 
-def build_network(source: Source, geometry: Geometry) -> tuple[FlashOcc, MappingReport | None]:
+def build_network(
+    source: Source[Config], geometry: Geometry
+) -> tuple[FlashOcc, MappingReport | None]:
     """The trained network in eval mode, and what became of the checkpoint's keys."""
     network = FlashOcc(source.config, geometry.pooling).eval()
     if source.named is not None:
@@ -153,24 +157,25 @@ def generated_sample(
     return {"images": images, **geometry.tables}
 
 
-def _report(
-    source: Source,
+def export_report(
+    source: Source[Any],
     geometry: Geometry,
-    network: FlashOcc,
+    options: ExportOptions,
+    network: nn.Module,
     mapping: MappingReport | None,
-    agreement: Agreement,
 ) -> dict[str, Any]:
+    """What every export of the family says of itself; the agreement comes beside it."""
     return {
         "variant": source.variant,
         "weights": str(source.origin),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "checkpoint": mapping.to_json() if mapping else None,
         "pooling": geometry.reason,
-        "agreement": agreement.to_json(),
+        "notes": _notes(source.origin, options, mapping),
     }
 
 
-def export_notes(
+def _notes(
     origin: WeightsSource, options: ExportOptions, mapping: MappingReport | None
 ) -> tuple[str, ...]:
     """What a person should know before believing a number of this model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from exporters.checkpoints import (
     Checkpoint,
@@ -16,9 +16,7 @@ from exporters.errors import UserError
 from exporters.flashocc.config import CONFIGS, Backbone, Config
 from exporters.flashocc.geometry import Range
 from exporters.flashocc.options import ANY_VARIANT, ExportOptions, base_config
-from exporters.flashocc.shipped import SHIPPED
-from exporters.modelfile import WeightsSource
-from exporters.shipped import how_trained
+from exporters.flashocc.source import Source
 
 COMMON = Dialect(
     renames={r"^img_view_transformer\.depthnet\.": "img_view_transformer.depth_net."},
@@ -146,30 +144,7 @@ def check_head(channels: int, config: Config, path: object) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Source:
-    """The network to export and where its weights come from.
-
-    Attributes:
-        variant: the published variant that this network is, or ``flashocc`` for another one.
-        named: the checkpoint's tensors; None for random weights.
-    """
-
-    variant: str
-    config: Config
-    named: NamedTensors | None
-    seed: int
-
-    @property
-    def origin(self) -> WeightsSource:
-        if self.named is None:
-            return WeightsSource("random", seed=self.seed)
-        file = self.named.source
-        note = how_trained(file.path) if SHIPPED.holds(file.path) else None
-        return WeightsSource("checkpoint", sha256=file.sha256, note=note)
-
-
-def find_source(variant: str, options: ExportOptions) -> Source:
+def find_source(variant: str, options: ExportOptions) -> Source[Config]:
     """The network that ``variant``, the checkpoint and the options describe together.
 
     Raises:

@@ -20,7 +20,7 @@ from exporters.flashocc.describe import describe
 from exporters.flashocc.exporter import (
     Geometry,
     Steps,
-    export_notes,
+    export_report,
     generated_sample,
     make_geometry,
     make_resize,
@@ -28,6 +28,7 @@ from exporters.flashocc.exporter import (
 from exporters.flashocc.inference import CameraInput, InputKind
 from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.preprocess import resize_and_crop
+from exporters.flashocc.source import Source
 from exporters.modelfile import ModelSpec, save_model
 from exporters.panoptic_flashocc.agreement import compare
 from exporters.panoptic_flashocc.config import PanopticConfig
@@ -43,7 +44,7 @@ from exporters.panoptic_flashocc.ports import (
     output_names,
 )
 from exporters.panoptic_flashocc.random_weights import initialise
-from exporters.panoptic_flashocc.weights import Source, find_source
+from exporters.panoptic_flashocc.weights import find_source
 from exporters.trace import trace
 from exporters.variants import ExportResult, Progress
 
@@ -91,21 +92,14 @@ def export(
             _as_flashocc(source, geometry, chosen), config, rules, samples[0], logits=chosen.logits
         )
         file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
-    report = {
-        "variant": source.variant,
-        "weights": str(source.origin),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "checkpoint": mapping.to_json() if mapping else None,
-        "pooling": geometry.reason,
-        "agreement": agreement.to_json(),
-        "notes": export_notes(source.origin, chosen, mapping),
-        "seconds": steps.seconds,
-    }
-    return ExportResult(file, report)
+    report = export_report(source, geometry, chosen, network, mapping)
+    return ExportResult(
+        file, {**report, "agreement": agreement.to_json(), "seconds": steps.seconds}
+    )
 
 
 def build_network(
-    source: Source, geometry: Geometry
+    source: Source[PanopticConfig], geometry: Geometry
 ) -> tuple[PanopticFlashOcc, MappingReport | None]:
     """The trained network in eval mode, and what became of the checkpoint's keys."""
     network = PanopticFlashOcc(source.config, geometry.pooling).eval()
@@ -165,7 +159,9 @@ def planes_of(config: Config, options: ExportOptions) -> Callable[[Array], Tenso
     return planes
 
 
-def _as_flashocc(source: Source, geometry: Geometry, options: PanopticOptions) -> ModelSpec:
+def _as_flashocc(
+    source: Source[PanopticConfig], geometry: Geometry, options: PanopticOptions
+) -> ModelSpec:
     return describe(
         source.variant,
         source.config,

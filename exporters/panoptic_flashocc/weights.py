@@ -7,12 +7,12 @@ configuration has 80: whichever a file holds is what its shapes say.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError
 from exporters.flashocc.config import Backbone
-from exporters.flashocc.shipped import SHIPPED
+from exporters.flashocc.source import Source
 from exporters.flashocc.weights import (
     COMMON,
     DIALECT,
@@ -21,10 +21,8 @@ from exporters.flashocc.weights import (
     depth_range,
     name_tensors,
 )
-from exporters.modelfile import WeightsSource
 from exporters.panoptic_flashocc.config import CONFIGS, DEPTH, PanopticConfig
 from exporters.panoptic_flashocc.options import ANY_VARIANT, PanopticOptions, base_config
-from exporters.shipped import how_trained
 
 _OTHER_NETWORKS = {
     "img_view_transformer.depth_net.cost_volumn_net.": "a stereo network (M2, M3)",
@@ -33,30 +31,7 @@ _OTHER_NETWORKS = {
 _HEAD = "aux_centerness_head."
 
 
-@dataclass(frozen=True)
-class Source:
-    """The network to export and where its weights come from.
-
-    Attributes:
-        variant: the published variant that this network is, or ``panoptic-flashocc`` for another.
-        named: the checkpoint's tensors; None for random weights.
-    """
-
-    variant: str
-    config: PanopticConfig
-    named: NamedTensors | None
-    seed: int
-
-    @property
-    def origin(self) -> WeightsSource:
-        if self.named is None:
-            return WeightsSource("random", seed=self.seed)
-        file = self.named.source
-        note = how_trained(file.path) if SHIPPED.holds(file.path) else None
-        return WeightsSource("checkpoint", sha256=file.sha256, note=note)
-
-
-def find_source(variant: str, options: PanopticOptions) -> Source:
+def find_source(variant: str, options: PanopticOptions) -> Source[PanopticConfig]:
     """The network that ``variant``, the checkpoint and the options describe together.
 
     Raises:

@@ -20,7 +20,7 @@ from exporters.flashocc.describe import describe
 from exporters.flashocc.exporter import (
     Geometry,
     Steps,
-    export_notes,
+    export_report,
     generated_sample,
     make_geometry,
     make_resize,
@@ -29,6 +29,7 @@ from exporters.flashocc.inference import InputKind
 from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.random_weights import initialise
 from exporters.flashocc.rig import Rig
+from exporters.flashocc.source import Source
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, StateSpec, save_model
 from exporters.panoptic_flashocc.exporter import planes_of
 from exporters.panoptic_flashocc.ports import cell_motion
@@ -50,7 +51,7 @@ from exporters.stereo_flashocc.ports import (
 )
 from exporters.stereo_flashocc.stereo_motion import stereo_motion
 from exporters.stereo_flashocc.swin import WindowMSA
-from exporters.stereo_flashocc.weights import Source, find_source
+from exporters.stereo_flashocc.weights import find_source
 from exporters.trace import trace
 from exporters.variants import ExportResult, Progress
 
@@ -103,21 +104,14 @@ def export(
     with steps.step("write"):
         spec = _describe(source, geometry, chosen, samples[0])
         file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
-    report = {
-        "variant": source.variant,
-        "weights": str(source.origin),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "checkpoint": mapping.to_json() if mapping else None,
-        "pooling": geometry.reason,
-        "agreement": agreement.to_json(),
-        "notes": export_notes(source.origin, chosen, mapping),
-        "seconds": steps.seconds,
-    }
-    return ExportResult(file, report)
+    report = export_report(source, geometry, chosen, network, mapping)
+    return ExportResult(
+        file, {**report, "agreement": agreement.to_json(), "seconds": steps.seconds}
+    )
 
 
 def build_network(
-    source: Source, geometry: Geometry
+    source: Source[StereoConfig], geometry: Geometry
 ) -> tuple[StereoFlashOcc, MappingReport | None]:
     """The trained network in eval mode, and what became of the checkpoint's keys."""
     config = source.config
@@ -180,7 +174,10 @@ def _moved(rig: Rig, config: StereoConfig) -> dict[str, Array]:
 
 
 def _describe(
-    source: Source, geometry: Geometry, options: ExportOptions, sample: Mapping[str, Array]
+    source: Source[StereoConfig],
+    geometry: Geometry,
+    options: ExportOptions,
+    sample: Mapping[str, Array],
 ) -> ModelSpec:
     config = source.config
     spec = describe(

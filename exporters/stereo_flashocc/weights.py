@@ -5,41 +5,21 @@ Whether depth bins are spaced evenly or by a factor does not show in a shape: th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from exporters.checkpoints import NamedTensors, read_checkpoint
 from exporters.errors import UserError, did_you_mean
 from exporters.flashocc.config import Backbone
 from exporters.flashocc.options import ExportOptions
+from exporters.flashocc.source import Source
 from exporters.flashocc.weights import DIALECT, check_head, count_blocks, depth_range, name_tensors
-from exporters.modelfile import WeightsSource
 from exporters.stereo_flashocc.config import CONFIGS, StereoConfig
 
 _STEREO = "img_view_transformer.depth_net.cost_volumn_net.0.weight"
 
 
-@dataclass(frozen=True)
-class Source:
-    """The network to export and where its weights come from.
-
-    Attributes:
-        named: the checkpoint's tensors; None for random weights.
-    """
-
-    variant: str
-    config: StereoConfig
-    named: NamedTensors | None
-    seed: int
-
-    @property
-    def origin(self) -> WeightsSource:
-        if self.named is None:
-            return WeightsSource("random", seed=self.seed)
-        return WeightsSource("checkpoint", sha256=self.named.source.sha256)
-
-
-def find_source(variant: str, options: ExportOptions) -> Source:
+def find_source(variant: str, options: ExportOptions) -> Source[StereoConfig]:
     """The network that ``variant``, the checkpoint and the options describe together.
 
     Raises:

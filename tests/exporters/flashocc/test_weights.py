@@ -16,7 +16,8 @@ from exporters.flashocc.inference import CameraInput
 from exporters.flashocc.model import FlashOcc
 from exporters.flashocc.options import ExportOptions
 from exporters.flashocc.random_weights import FREE_SHARE, generated_images
-from exporters.flashocc.weights import Source, find_source
+from exporters.flashocc.source import Source
+from exporters.flashocc.weights import find_source
 
 NARROW = Config(
     view=View(depth=(1.0, 45.0, 0.5)),
@@ -39,7 +40,7 @@ def saved(state: dict[str, Tensor], tmp_path: Path) -> Path:
     return path
 
 
-def find(variant: str, path: Path, **options: object) -> Source:
+def find(variant: str, path: Path, **options: object) -> Source[Config]:
     return find_source(variant, ExportOptions.parse({"checkpoint": path, **options}))
 
 

@@ -11,11 +11,11 @@ import torch
 from exporters.flashocc.config import Backbone
 from exporters.flashocc.exporter import make_geometry
 from exporters.flashocc.geometry import Grid, View
+from exporters.flashocc.source import Source
 from exporters.panoptic_flashocc.config import PanopticConfig
 from exporters.panoptic_flashocc.exporter import build_network
 from exporters.panoptic_flashocc.model import PanopticFlashOcc
 from exporters.panoptic_flashocc.options import PanopticOptions
-from exporters.panoptic_flashocc.weights import Source
 
 GRID = Grid(x=(-16.0, 16.0, 2.0), y=(-24.0, 24.0, 2.0), z_out=(-1.0, 5.4, 1.6))
 SMALL = PanopticConfig(

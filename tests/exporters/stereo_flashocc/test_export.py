@@ -17,12 +17,12 @@ from exporters.flashocc.camera_vectors import camera_vectors
 from exporters.flashocc.exporter import make_geometry
 from exporters.flashocc.inference import CameraInput
 from exporters.flashocc.options import ExportOptions
+from exporters.flashocc.source import Source
 from exporters.panoptic_flashocc.memory import Memory
 from exporters.stereo_flashocc import export, prepare, weights
 from exporters.stereo_flashocc.config import M2, M3, StereoConfig, Swin
 from exporters.stereo_flashocc.cost_volume import CostVolume
 from exporters.stereo_flashocc.exporter import build_network
-from exporters.stereo_flashocc.weights import Source
 from exporters.streaming import Stream
 from tests.exporters.panoptic_flashocc.nets import OPTIONS, SMALL
 from tests.exporters.panoptic_flashocc.test_streams import drive
