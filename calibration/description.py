@@ -131,11 +131,13 @@ def describe_correction(correction: Correction) -> dict[str, Any]:
 
 
 def describe_methods(chosen: ChosenScales) -> dict[str, Any]:
-    """Whose range ``auto`` took, how often, for which tensor; and the outputs with its rivals."""
+    """Whose range ``auto`` took, how often, for which tensor; and what it tried as a whole."""
+    rivalry = chosen.rivalry
     return {
         "scale_methods": dict(sorted(Counter(chosen.methods.values()).items())),
         "scale_method_of": dict(sorted(chosen.methods.items())),
-        "output_sqnr_db": dict(chosen.rivalry.sqnr_db),
+        "output_fidelity_db": dict(rivalry.fidelity_db) if rivalry else {},
+        "scales_refined": rivalry.refined if rivalry else 0,
     }
 
 

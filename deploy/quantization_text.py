@@ -76,10 +76,12 @@ def _tell_splits(out: Output, report: Report) -> None:
         out.table("Split in two", ["node", "SQNR whole, dB", "SQNR split, dB"], rows)
     if report["scale_methods"]:
         chosen = ", ".join(f"{n} by {name}" for name, n in report["scale_methods"].items())
-        out.say(f"ranges of tensors with a choice: {chosen}")
-    if report.get("output_sqnr_db"):
-        found = ", ".join(f"{db:.1f} dB {name}" for name, db in report["output_sqnr_db"].items())
-        out.say(f"outputs, a choice for each tensor against one method for all: {found}")
+        out.say(f"ranges of tensors: {chosen}")
+    if report.get("output_fidelity_db"):
+        found = ", ".join(
+            f"{db:.1f} dB {name}" for name, db in report["output_fidelity_db"].items()
+        )
+        out.say(f"outputs' fidelity by assignment of ranges: {found}")
 
 
 def _tell_corrections(out: Output, report: Report) -> None:

@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 WORK = 2e11
 """Multiply-adds of the model itself that a probe may spend on samples."""
 
+SILENT_SHARE = 0.01
+"""A position with less than this share of the mean energy counts as one with that much."""
+
+_REDUCE_AXES_INPUT = 18  # since then reductions take their axes as an input
+
 FEWEST, MOST, UNKNOWN = 2, 64, 8
 """Samples at least, at most, and where the model's work cannot be told."""
+
+_TINY = 1e-30
 
 Progress = Callable[[str, int, int], None]
 
@@ -97,6 +104,37 @@ class Probe:
         (output,) = self.node("ReduceSumSquare", [value], f"{value.name}/sum", {"keepdims": 0})
         output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
         self.graph.outputs.append(output)
+
+    def relative_error(self, value: ir.Value, other: ir.Value, axis: int) -> None:
+        """One more number: what ``other`` is off by, every position alike, however large it is.
+
+        With sums over ``axis``, the channels of a position p:
+
+            mean over p of  sum (y - y^)² / (sum y² + SILENT_SHARE · mean over p of sum y²)
+        """
+        import onnx_ir as ir
+
+        name = value.name or ""
+        (error,) = self.node("Sub", [value, other], f"{name}/difference")
+        noise = self._sum_over(axis, error, f"{name}/noise")
+        energy = self._sum_over(axis, value, f"{name}/energy")
+        (mean,) = self.node("ReduceMean", [energy], f"{name}/mean", {"keepdims": 0})
+        share = self.constant(np.array(SILENT_SHARE, np.float32), f"{name}/share")
+        (floor,) = self.node("Mul", [mean, share], f"{name}/floor")
+        tiny = self.constant(np.array(_TINY, np.float32), f"{name}/tiny")
+        (least,) = self.node("Add", [floor, tiny], f"{name}/least")
+        (whole,) = self.node("Add", [energy, least], f"{name}/whole")
+        (ratio,) = self.node("Div", [noise, whole], f"{name}/ratio")
+        (output,) = self.node("ReduceMean", [ratio], f"{name}/relative", {"keepdims": 0})
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        self.graph.outputs.append(output)
+
+    def _sum_over(self, axis: int, value: ir.Value, name: str) -> ir.Value:
+        """Of squares."""
+        if self.graph.opset_imports.get("", 0) < _REDUCE_AXES_INPUT:
+            return self.node("ReduceSumSquare", [value], name, {"axes": [axis]})[0]
+        axes = self.constant(np.array([axis], np.int64), f"{name}/axes")
+        return self.node("ReduceSumSquare", [value, axes], name)[0]
 
     def output(self, value: ir.Value) -> None:
         """Hand ``value``, float32, out whole: one more array of `arrays`."""

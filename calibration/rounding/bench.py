@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import is_float
+from calibration.graph.queries import telling
 from calibration.observing.probe import Probe
 from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.sites import Site
@@ -128,17 +128,14 @@ class Bench:
         errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
-    def output_sqnr(self, *, every: bool = False) -> NDArray[np.float64]:
+    def output_sqnr(self) -> NDArray[np.float64]:
         """Of the network's outputs in dB, one number a sample held back: the mean over outputs.
 
         0 where no output comes from numbers of both networks.
-
-        Args:
-            every: take the samples to learn from too, for whoever learns nothing.
         """
-        samples = self._learn.joined(self._judge) if every else self._judge
+        samples = self._judge
         probe, outputs = self._both()
-        names = [_telling(value).name or "" for value in self._real.graph.outputs]
+        names = [telling(value)[0].name or "" for value in self._real.graph.outputs]
         compared = [name for name in dict.fromkeys(names) if name in outputs]
         if not compared:
             return np.zeros(len(samples))
@@ -159,16 +156,6 @@ class Bench:
         return probe.arrays(
             samples, job.file.spec, what=what, max_samples=len(samples), progress=job.progress
         )
-
-
-def _telling(value: ir.Value) -> ir.Value:
-    """What is compared of an output: the numbers behind labels, the logits before a Softmax."""
-    while (maker := value.producer()) is not None:
-        source = maker.inputs[0] if maker.inputs else None
-        if source is None or (is_float(value) and maker.op_type != "Softmax"):
-            break
-        value = source
-    return value
 
 
 def _taken_off(probe: Probe, outputs: Mapping[str, ir.Value], sites: list[Site]) -> list[ir.Value]:

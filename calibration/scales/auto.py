@@ -13,12 +13,17 @@ whole set, from its histogram, since a few samples say little about the tails th
 ranges. Where something else than a weighted layer reads the tensor too (a residual addition, a
 gate), it counts as a reader with y = x. Proposals within 5 % of each other count as one.
 
+Sums over a whole output listen to its loudest positions. In a bird's-eye view those lie beside the
+vehicle: pooled features are 40 times larger there than where most of the map is, and a range for
+them leaves the rest few levels. So the bracket is measured in a second way as well, relative to
+every position's own energy (`Probe.relative_error`), which gives a second set of choices.
+
 Only `calibration.scales.affordable` is measured: every tensor of a small network, those whose
 proposals differ most of a large one. The others take the range of least squared error. A graph
 input takes part, with the methods that weigh a clipped value by how far it is off: divergence never
 clips an input, where large values are signal, not outliers.
 
-What these choices come to together is compared with one method for all tensors in
+What either set comes to is compared with the other, and with one method for all tensors, in
 `calibration.scales.rivals`.
 """
 
@@ -50,6 +55,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+
 PROPOSERS = ("minmax", "percentile", "mse", "kl-r")
 EXPECTED = 3
 """Distinct proposals of a tensor, for what measuring it may cost."""
@@ -78,6 +85,19 @@ class Choice:
     noise: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class ByOutput:
+    """One choice for every group of tensors, twice.
+
+    Attributes:
+        energy: the least noise of readers' outputs as a whole.
+        position: the least noise relative to the energy of each position.
+    """
+
+    energy: list[Choice]
+    position: list[Choice]
+
+
 def choose_by_output(
     model: ir.Model,
     groups: list[list[ir.Value]],
@@ -90,8 +110,8 @@ def choose_by_output(
     half: bool,
     max_samples: int | None = None,
     progress: Progress | None = None,
-) -> list[Choice]:
-    """One choice for each of ``groups``, tensors that share a scale.
+) -> ByOutput:
+    """Two choices for each of ``groups``, tensors that share a scale.
 
     Args:
         model: prepared, and as ``placement`` describes it; it is not changed.
@@ -121,17 +141,23 @@ def choose_by_output(
     for index in reversed(measured):
         for witness in witnesses[index]:
             _measure(probe, witness, proposals[index])
-    noise: dict[int, dict[str, float]] = {}
+    noise: dict[int, list[dict[str, float]]] = {}
     if measured:
         rows = probe.run(samples, spec, what="scales", max_samples=count, progress=progress)
         columns = iter(rows.mean(axis=0))
         for index in reversed(measured):
-            passed_on = _passed_on(columns, proposals[index], witnesses[index])
-            noise[index] = {
-                name: share * expected_error(seen[index], proposals[index][name]) / len(samples)
-                for name, share in passed_on.items()
-            }
-    return [_best(options, noise.get(i, {})) for i, options in enumerate(proposals)]
+            noise[index] = [
+                {
+                    name: share * expected_error(seen[index], proposals[index][name]) / len(samples)
+                    for name, share in passed_on.items()
+                }
+                for passed_on in _passed_on(columns, proposals[index], witnesses[index])
+            ]
+    energy, position = (
+        [_best(one, noise[i][kind] if i in noise else {}) for i, one in enumerate(proposals)]
+        for kind in (0, 1)
+    )
+    return ByOutput(energy, position)
 
 
 def _proposals(
@@ -164,23 +190,37 @@ def _alike(a: Scale, b: Scale) -> bool:
 
 
 def _measure(probe: Probe, witness: Weighted | ir.Value, proposals: Mapping[str, Scale]) -> None:
-    """Energy of what the witness makes of the tensor, then the errors with each proposal."""
-    if not isinstance(witness, Weighted):
-        probe.sum_of_squares(probe.values[witness.name])
-        return
-    node = probe.nodes[witness.node.name]
-    source, true = node.inputs[0], result_of(node)
+    """Energy of what the witness makes of the tensor, then three errors with each proposal.
+
+    The tensor's own, the output's as a whole, and the output's relative to each position.
+    """
+    if isinstance(witness, Weighted):
+        node = probe.nodes[witness.node.name]
+        source, true, epilogue = node.inputs[0], result_of(node), epilogue_of(node)
+    else:
+        node, epilogue = None, None
+        source = true = probe.values[witness.name]
     assert source is not None  # a weighted node reads something
-    epilogue = epilogue_of(node)
     probe.sum_of_squares(true)
     for name, scale in proposals.items():
-        label = f"{node.name}/{name}"
-        rounded = _rounded(probe, source, scale, label)
+        label = f"{node.name if node else source.name}/{name}"
+        result = rounded = _rounded(probe, source, scale, label)
         probe.sum_of_squares(source, rounded)
-        result = probe.copy_of(node, {0: rounded}, label)
+        if node is not None:
+            result = probe.copy_of(node, {0: rounded}, label)
         if epilogue is not None:
             result = probe.copy_of(epilogue, {0: result}, f"{label}/activation")
-        probe.sum_of_squares(true, result)
+        if node is not None:
+            probe.sum_of_squares(true, result)
+        probe.relative_error(true, result, _channel_axis(true))
+
+
+def _channel_axis(value: ir.Value) -> int:
+    """Channels come second in pictures, and where a convolution makes or reads them, else last."""
+    rank = 0 if value.shape is None else len(value.shape)
+    neighbours = [value.producer(), *readers(value)]
+    convolved = any(n is not None and n.op_type in CONVOLUTIONS for n in neighbours)
+    return 1 if rank >= 4 or convolved else -1
 
 
 def _rounded(probe: Probe, value: ir.Value, scale: Scale, name: str) -> ir.Value:
@@ -194,22 +234,21 @@ def _passed_on(
     columns: Iterator[np.float64],
     proposals: Mapping[str, Scale],
     witnesses: list[Weighted | ir.Value],
-) -> dict[str, float]:
-    """Relative output noise for one unit of the tensor's own error, of each proposal.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Relative output noise for one unit of the tensor's own error: as a whole, by position.
 
     Args:
         columns: what `_measure` asked for, the mean over samples.
     """
-    shares = dict.fromkeys(proposals, 0.0)
+    whole, relative = dict.fromkeys(proposals, 0.0), dict.fromkeys(proposals, 0.0)
     for witness in witnesses:
         energy = max(float(next(columns)), _SILENT)
         for name in proposals:
-            if not isinstance(witness, Weighted):
-                shares[name] += 1 / energy
-                continue
-            own, passed = float(next(columns)), float(next(columns))
-            shares[name] += passed / max(own, _SILENT) / energy
-    return {name: share / len(witnesses) for name, share in shares.items()}
+            own = max(float(next(columns)), _SILENT)
+            passed = float(next(columns)) if isinstance(witness, Weighted) else own
+            whole[name] += passed / own / energy / len(witnesses)
+            relative[name] += float(next(columns)) / own / len(witnesses)
+    return whole, relative
 
 
 def _best(proposals: Mapping[str, Scale], noise: Mapping[str, float]) -> Choice:

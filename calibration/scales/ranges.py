@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from calibration.graph.queries import derived_from_inputs_only
@@ -14,8 +14,8 @@ from calibration.qdq.placement import Placement
 from calibration.qdq.policies import all_tensors
 from calibration.rounding.twin import WeightGrids
 from calibration.scales.auto import Choice, choose_by_output
-from calibration.scales.methods import SCALES, Scale
-from calibration.scales.rivals import RIVALS, Rivalry, compete
+from calibration.scales.methods import SCALES, Scale, ScaleMethod
+from calibration.scales.rivals import ENERGY, POSITION, RIVALS, Rivalry, compete
 from exporters.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ class ChosenScales:
 
     Attributes:
         methods: whose range it is, by tensor name, where ``auto`` had a choice.
-        rivalry: how ``auto`` did against one method for all tensors.
+        rivalry: of the assignments that ``auto`` tried; None where there was one.
     """
 
     scales: dict[ir.Value, Scale]
     methods: dict[str, str]
-    rivalry: Rivalry = field(default_factory=lambda: Rivalry({}))
+    rivalry: Rivalry | None = None
 
 
 def choose_scales(
@@ -83,12 +83,13 @@ def choose_scales(
     outliers, a bright pixel, a far point. Only ``auto`` may, which measures what that does.
 
     Args:
-        grids: what weights become, to compare ``auto`` with its rivals; None leaves that out.
+        grids: what weights become, to try whole assignments; None leaves that out.
     """
     if job.options.scales != "auto" or job.samples is None:
-        choices = _by_one_method(job, model, placement, statistics, job.options.scales)
+        name = job.options.scales
+        choices = _by_one_method(job, model, placement, statistics, name, SCALES.get(name))
         return ChosenScales(_assigned(placement, choices), {})
-    choices = choose_by_output(
+    found = choose_by_output(
         model,
         placement.groups(),
         placement,
@@ -100,29 +101,47 @@ def choose_scales(
         progress=job.progress,
     )
     if grids is None:
-        return ChosenScales(_assigned(placement, choices), {})
-    rivals = {name: _by_one_method(job, model, placement, statistics, name) for name in RIVALS}
-    all_choices = {"auto": choices, **rivals}
-    assigned = {name: _assigned(placement, one) for name, one in all_choices.items()}
-    rivalry = compete(job, model, assigned, grids)
-    taken = all_choices[rivalry.winner]
+        return _chosen_scales(placement, found.energy, None)
+    contestants = {ENERGY: found.energy, POSITION: found.position}
+    for name, method in RIVALS.items():
+        contestants[name] = _by_one_method(job, model, placement, statistics, name, method)
+
+    def assign(choices: list[Choice]) -> dict[ir.Value, Scale]:
+        return _assigned(placement, choices)
+
+    rivalry = compete(job, model, contestants, assign, grids)
+    return _chosen_scales(placement, rivalry.choices, rivalry)
+
+
+def _chosen_scales(
+    placement: Placement, choices: list[Choice], rivalry: Rivalry | None
+) -> ChosenScales:
     methods = {
         value.name or "": choice.method
-        for group, choice, measured in zip(placement.groups(), taken, choices, strict=True)
+        for group, choice in zip(placement.groups(), choices, strict=True)
         for value in group
-        if measured.noise or rivalry.winner != "auto"
     }
-    return ChosenScales(assigned[rivalry.winner], methods, rivalry)
+    return ChosenScales(_assigned(placement, choices), methods, rivalry)
 
 
 def _by_one_method(
-    job: Job, model: ir.Model, placement: Placement, statistics: Statistics, method: str
+    job: Job,
+    model: ir.Model,
+    placement: Placement,
+    statistics: Statistics,
+    name: str,
+    method: ScaleMethod,
 ) -> list[Choice]:
     inputs = derived_from_inputs_only(model.graph)
-    return [
-        _chosen(job, statistics, group, "minmax" if inputs.intersection(group) else method)
-        for group in placement.groups()
-    ]
+    choices = []
+    for group in placement.groups():
+        full = bool(inputs.intersection(group))
+        seen = statistics.of(value.name or "" for value in group)
+        chosen = SCALES.get("minmax") if full else method
+        bounds = chosen.range_of(seen, job.policy.form)
+        scale = Scale.of(bounds, job.policy.form, half=job.half)
+        choices.append(Choice("minmax" if full else name, scale, {}))
+    return choices
 
 
 def _assigned(placement: Placement, choices: list[Choice]) -> dict[ir.Value, Scale]:
@@ -144,12 +163,6 @@ def _follow(placement: Placement, scales: dict[ir.Value, Scale]) -> None:
         scale = reading.scale_of_source(scales[value])
         if scale is not None and reading.source in alone:
             scales[reading.source] = scale
-
-
-def _chosen(job: Job, statistics: Statistics, group: list[ir.Value], method: str) -> Choice:
-    seen = statistics.of(value.name or "" for value in group)
-    bounds = SCALES.get(method).range_of(seen, job.policy.form)
-    return Choice(method, Scale.of(bounds, job.policy.form, half=job.half), {})
 
 
 def _tensors_to_observe(graph: ir.Graph, placement: Placement, also: Iterable[str]) -> list[str]:

@@ -1,16 +1,12 @@
-"""``--scales auto`` against one method for all tensors, by what the whole network gives.
+"""Which assignment of scales is taken: what the whole network's outputs say.
 
-A choice made tensor by tensor sees the output of the layers that read the tensor, and adds squared
-errors over all positions. Where few positions hold the large values, those decide: features of a
-bird's-eye view, which are large beside the vehicle and small everywhere else, get a range for the
-neighbourhood of the vehicle, and each layer takes more from the rest. A trained FlashOcc lost 5.4
-points of mIoU that way, where one percentile for all lost 0.2. No look at single layers shows it;
-the network's own outputs do, so the choices have to win there too:
-
-    SQNR of the outputs in dB, mean over some calibration samples, whole network rounded
-
-The choices stay unless one method for all is better by `MARGIN_DB`: they have seen more than these
-few samples.
+A choice made tensor by tensor sees the output of the layers that read the tensor, and no look at
+single layers shows what a whole assignment comes to. A trained FlashOcc lost 5.4 points of mIoU
+with choices that were each the best for their own layer, where one percentile for all lost 0.2. So
+the two sets of choices and some methods that treat all tensors alike are tried as a whole:
+`calibration.scales.trial` says how near the outputs stay to the float network's, on some samples of
+the calibration set. The best one is where `calibration.scales.descent` starts, with the others as
+its proposals.
 """
 
 from __future__ import annotations
@@ -19,55 +15,93 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from calibration.graph.queries import WEIGHTED, multiply_adds
 from calibration.observing.probe import Probe
-from calibration.rounding.bench import Bench
 from calibration.rounding.twin import WeightGrids
-from calibration.scales.methods import Scale
+from calibration.scales.auto import Choice
+from calibration.scales.descent import Assign, descend
+from calibration.scales.methods import SCALES, Percentile, ScaleMethod
+from calibration.scales.trial import Trial
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from calibration.job import Job
 
-RIVALS = ("percentile", "kl-r")
-"""Methods that clip; the full range and least squared error are what choices already lean to."""
+ENERGY, POSITION, REFINED = "by energy", "by position", "refined"
+"""The two sets of choices, and what comes of the best assignment."""
+
+RIVALS: Mapping[str, ScaleMethod] = {
+    "minmax": SCALES.get("minmax"),
+    "percentile": SCALES.get("percentile"),
+    "percentile 99.9": Percentile(99.9),
+    "percentile 99.5": Percentile(99.5),
+    "kl-r": SCALES.get("kl-r"),
+}
+"""One method for all tensors."""
 
 MARGIN_DB = 0.5
-MOST_SAMPLES = 8
+"""Choices made for each tensor have seen more than these few samples: ahead by less, a rival loses.
+"""
+
+MOST_SAMPLES = 6
+WORK = 1e12
+"""Multiply-adds of the model itself that refining may spend: 10 to 20 s on two cores."""
 
 
 @dataclass(frozen=True)
 class Rivalry:
-    """SQNR of the network's outputs by assignment, ``auto`` first; empty where none was told.
+    """How the assignments did.
 
     Attributes:
-        winner: whose scales are taken.
+        choices: those that are taken.
+        winner: whose they are, before refining.
+        fidelity_db: of the network's outputs by assignment; empty where no output tells.
+        refined: groups of tensors that refining gave another scale.
     """
 
-    sqnr_db: Mapping[str, float]
-    winner: str = "auto"
+    choices: list[Choice]
+    winner: str
+    fidelity_db: Mapping[str, float]
+    refined: int = 0
 
 
 def compete(
     job: Job,
     model: ir.Model,
-    assignments: Mapping[str, Mapping[ir.Value, Scale]],
+    contestants: Mapping[str, list[Choice]],
+    assign: Assign,
     grids: WeightGrids,
 ) -> Rivalry:
-    """Run the network with each assignment of scales and name the best one.
+    """Run the network with each assignment, take the best one and refine it.
 
     Args:
         model: prepared; it is copied, weights are shared.
-        assignments: ``auto`` and its rivals, scales by tensor.
+        contestants: one choice for every group, by name; the first ones were made for each tensor.
+        assign: from choices to a scale for every tensor.
         grids: what weights become.
     """
-    count = min(Probe(model).affordable, MOST_SAMPLES)
-    found = {}
-    for name, scales in assignments.items():
-        by_name = {value.name or "": scale for value, scale in scales.items()}
-        bench = Bench(job, model, by_name, grids, count)
-        found[name] = round(float(bench.output_sqnr(every=True).mean()), 2)
-    if not any(found.values()):
-        return Rivalry({})
-    best = max(found, key=lambda name: found[name])
-    return Rivalry(found, best if found[best] > found["auto"] + MARGIN_DB else "auto")
+    first = next(iter(contestants))
+    trial = Trial(job, model, grids, min(Probe(model).affordable, MOST_SAMPLES))
+    if not len(trial):
+        return Rivalry(contestants[first], first, {})
+    found: dict[str, float] = {}
+    for done, (name, choices) in enumerate(contestants.items()):
+        found[name] = trial.fidelity_db(assign(choices))
+        if job.progress:
+            job.progress("scales, compared", done + 1, len(contestants))
+    winner = max(found, key=lambda name: found[name] - (MARGIN_DB if name in RIVALS else 0.0))
+    others = [choices for name, choices in contestants.items() if name != winner]
+    end = descend(
+        trial, contestants[winner], others, assign, runs=_runs(model), progress=job.progress
+    )
+    if end.changed:
+        found[REFINED] = end.fidelity_db
+    rounded = {name: round(db, 2) for name, db in found.items()}
+    return Rivalry(end.choices, winner, rounded, end.changed)
+
+
+def _runs(model: ir.Model) -> int:
+    """Of one sample, that refining may spend."""
+    work = sum(multiply_adds(node) for node in model.graph if node.op_type in WEIGHTED)
+    return int(WORK / work) if work else 0

@@ -13,10 +13,12 @@ from onnx import numpy_helper
 
 from calibration import QuantizeOptions, QuantizeResult, observe, quantize
 from calibration.graph.prepare import prepare
+from calibration.observing.probe import SILENT_SHARE
 from calibration.qdq.policies import POLICIES
 from calibration.samples.base import InMemorySamples
 from calibration.scales.auto import FOR_INPUTS, PROPOSERS, Choice, choose_by_output
 from calibration.scales.methods import SCALES, IntegerForm, Scale
+from calibration.scales.rivals import RIVALS
 from exporters.errors import UserError
 from tests.calibration import nets
 
@@ -42,7 +44,9 @@ def spiky(proto: onnx.ModelProto, count: int = 6, seed: int = 3) -> InMemorySamp
     )
 
 
-def choices(tmp_path: Path, proto: onnx.ModelProto, policy: str) -> dict[str, Choice]:
+def choices(
+    tmp_path: Path, proto: onnx.ModelProto, policy: str, criterion: str = "energy"
+) -> dict[str, Choice]:
     file = nets.saved(proto, tmp_path / "net.onnx")
     samples = spiky(proto)
     model = prepare(proto)
@@ -60,7 +64,8 @@ def choices(tmp_path: Path, proto: onnx.ModelProto, policy: str) -> dict[str, Ch
         half=False,
         max_samples=len(samples),
     )
-    return {g[0].name or "": c for g, c in zip(groups, found, strict=True)}
+    chosen_by = getattr(found, criterion)
+    return {g[0].name or "": c for g, c in zip(groups, chosen_by, strict=True)}
 
 
 def _no_rules() -> Any:
@@ -69,11 +74,19 @@ def _no_rules() -> Any:
     return FloatRules()
 
 
+def relative_by_position(error: Array, true: Array) -> float:
+    """Mean over samples and positions of the noise over the energy, floored at 1 % of the mean."""
+    noise, energy = np.sum(error**2, axis=1), np.sum(true**2, axis=1)
+    floor = SILENT_SHARE * energy.mean(axis=(1, 2), keepdims=True)
+    return float(np.mean(noise / (energy + floor)))
+
+
 @pytest.mark.parametrize("policy", BOTH)
-def test_noise_is_that_of_the_readers_output(tmp_path: Path, policy: str) -> None:
+@pytest.mark.parametrize("criterion", ["energy", "position"])
+def test_noise_is_that_of_the_readers_output(tmp_path: Path, policy: str, criterion: str) -> None:
     """The tensor rounded, then weights, bias and ReLU in float64."""
     proto = heavy_tailed()
-    choice = choices(tmp_path, proto, policy)["first/relu_out"]
+    choice = choices(tmp_path, proto, policy, criterion)["first/relu_out"]
     assert len(choice.noise) > 1
     seen = observe(tmp_path / "net.onnx", spiky(proto)).tensors["first/relu_out"]
     arrays = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
@@ -94,6 +107,8 @@ def test_noise_is_that_of_the_readers_output(tmp_path: Path, policy: str) -> Non
         error = second(q * scale.scale) - second(x)
         # the probe runs all samples here, so what is left is the histogram's bin width
         expected = np.sum(error**2) / np.sum(second(x) ** 2)
+        if criterion == "position":
+            expected = relative_by_position(error, second(x))
         assert noise == pytest.approx(expected, rel=0.02)
     assert choice.method == min(choice.noise, key=lambda name: choice.noise[name])
 
@@ -133,7 +148,7 @@ def test_the_report_names_the_methods(tmp_path: Path) -> None:
     report = make(tmp_path, "onnxruntime", "auto").report
     assert report["scales"] == "auto"
     assert sum(report["scale_methods"].values()) == len(report["scale_method_of"]) > 0
-    assert set(report["scale_methods"]) <= set(PROPOSERS)
+    assert set(report["scale_methods"]) <= {*PROPOSERS, *RIVALS}
     assert report["scale_method_of"].get("x", "mse") in FOR_INPUTS
     assert make(tmp_path, "onnxruntime", "mse").report["scale_methods"] == {}
 
