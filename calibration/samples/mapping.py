@@ -103,7 +103,7 @@ def _on_cores(
 def _on_cluster(
     fn: Callable[[dict[str, Array]], Result], samples: Samples, scheduler: str
 ) -> Iterator[Result]:
-    with _connected(scheduler) as client:
+    with connected(scheduler) as client:
         workers = sum(
             w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
         )
@@ -119,8 +119,12 @@ def _on_cluster(
             yield _result(*waiting.popleft())
 
 
-def _connected(scheduler: str) -> Any:
-    """A client with at least one worker behind it."""
+def connected(scheduler: str) -> Any:
+    """A client with at least one worker behind it, to be closed.
+
+    Raises:
+        MissingRequirementError: distributed is not installed, or nobody answers there.
+    """
     try:
         import distributed
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Where a board is: ``ssh://user@host:port`` or a name of the user's SSH configuration."""
+"""Where a board is: ``ssh://user@host:port``, or a worker of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -50,3 +50,20 @@ class Address:
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UserError(f"{text!r} has something behind the host", fix=_EXAMPLE)
         return cls(parts.hostname, parts.username, port)
+
+
+@dataclass(frozen=True)
+class WorkerAddress:
+    """A board that is a worker of a Dask cluster.
+
+    Attributes:
+        scheduler: ``tcp://host:port`` of the cluster.
+        worker: address by which the scheduler knows the board.
+    """
+
+    scheduler: str
+    worker: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.worker})"

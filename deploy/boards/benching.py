@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from deploy.boards.address import Address
+from deploy.boards.address import Address, WorkerAddress
 from deploy.boards.conditions import conditions_of, timing_notes, warnings_of
 from deploy.boards.energy import EnergyReport, energies_of
 from deploy.boards.inventory import Board
 from deploy.boards.jobs import Job
-from deploy.boards.running import BoardRun, run_on_board
+from deploy.boards.reaching import run_on
+from deploy.boards.running import BoardRun
 from exporters.errors import EdgeportError
 from runtimes.timing import Interval, Timing, paired_ratio
 
@@ -80,7 +81,7 @@ class BoardBench:
     """
 
     name: str
-    address: Address
+    address: Address | WorkerAddress
     board: Mapping[str, Any] = field(default_factory=dict)
     cases: tuple[BoardTiming, ...] = ()
     reconnects: int = 0
@@ -117,7 +118,7 @@ def bench_on_boards(
                 progress(f"{board.name}: {phase}", done, total)
 
         try:
-            done = run_on_board(board.address, job, board.access, told)
+            done = run_on(board, job, told)
         except EdgeportError as error:
             return BoardBench(board.name, board.address, error=error)
         return timings_of(board.name, done, job)

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deploy.boards.address import SCHEME, Address
+from deploy.boards.address import SCHEME, Address, WorkerAddress
 from deploy.boards.connection import Access
+from deploy.boards.fleet import fleet
 from deploy.strict import explain
 from deploy.yamlfile import read_yaml
 from exporters.errors import UserError
+
+CLUSTERS = ("tcp://", "tls://")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Board:
     """A board by the name that its results carry."""
 
     name: str
-    address: Address
+    address: Address | WorkerAddress
     access: Access
 
 
@@ -50,13 +53,14 @@ class Inventory(BaseModel):
 
 
 def find_boards(sources: Sequence[str], access: Access | None = None) -> list[Board]:
-    """The boards that ``sources``, addresses and inventory files, name; in order.
+    """The boards that ``sources``, addresses, clusters and inventory files, name; in order.
 
     Args:
         access: what holds for all of them; an inventory's entry goes first.
 
     Raises:
         UserError: no address and no readable inventory, or the same board twice.
+        MissingRequirementError: a cluster that does not answer or has no boards.
     """
     access = access or Access()
     found: list[Board] = []
@@ -64,12 +68,15 @@ def find_boards(sources: Sequence[str], access: Access | None = None) -> list[Bo
         if source.startswith(f"{SCHEME}://"):
             address = Address.parse(source)
             found.append(Board(address.host, address, access))
+        elif source.startswith(CLUSTERS):
+            found += [Board(one.name, one, access) for one in fleet(source)]
         elif Path(source).is_file():
             found += _read(Path(source), access)
         else:
             raise UserError(
                 f"{source!r} is neither a board's address nor an inventory file",
-                fix="Write ssh://user@host, or the path of a YAML file with boards",
+                fix="Write ssh://user@host, tcp://host:port of a Dask scheduler, or the path of a "
+                "YAML file with boards",
             )
     return _distinct(found)
 

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporters.errors import MissingRequirementError, UserError
-from exporters.files import sha256_bytes, sha256_file
-from exporters.modelfile import ModelFile, canonical_json
+from exporters.errors import UserError
+from exporters.files import sha256_bytes
 from runtimes.base import Array
 from runtimes.timing import Plan
 
-ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 TELEMETRY_PERIOD_S = 0.1
 
 
@@ -22,8 +20,8 @@ class BoardCase:
     """One model file on one board.
 
     Attributes:
-        runtime: ``tensorrt`` (built there, with whatever the board has) or ``onnxruntime``; None
-            for an engine where the board can build one, else ONNX Runtime.
+        runtime: ``tensorrt`` (built there, with whatever the board has), ``trtexec`` or
+            ``onnxruntime``; None for an engine where the board can build one, else ONNX Runtime.
         build: wishes of ``onboard.wishes``; ``timing_cache`` is True for one in the board's cache.
         options: of the session: ``threads``, or ``cuda_graph`` and ``spin_wait``.
     """
@@ -62,6 +60,43 @@ class ClockPlan:
 
 
 @dataclass(frozen=True)
+class FramePlan:
+    """Whole frames in place of samples.
+
+    Attributes:
+        code: edgeport's own sources as a zip, and ``pack``, the frames and the user's module.
+        count: frames that are used in turn.
+        specs: of each case its model's self-description, ``ModelSpec.to_metadata``.
+        digests: of each case and frame what ``endtoend.preparing.digest_of`` says of it here.
+        post: the user's post-processing, ``module:function``.
+    """
+
+    code: bytes
+    pack: bytes
+    count: int
+    specs: Sequence[Mapping[str, str]]
+    digests: Sequence[Sequence[str]]
+    post: str | None = None
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {f"{sha256_bytes(data)}.zip": data for data in (self.code, self.pack)}
+
+    def to_json(self, cache: str) -> dict[str, Any]:
+        """With paths of the board."""
+        code, pack = (f"{cache}/files/{sha256_bytes(data)}.zip" for data in (self.code, self.pack))
+        return {
+            "code": code,
+            "pack": pack,
+            "folder": f"{cache}/unpacked",
+            "count": self.count,
+            "specs": [dict(spec) for spec in self.specs],
+            "digests": [list(digests) for digests in self.digests],
+            "post": self.post,
+        }
+
+
+@dataclass(frozen=True)
 class Job:
     """Cases, their inputs, and what to do with them.
 
@@ -71,6 +106,7 @@ class Job:
         outputs: whether all outputs of all samples come back.
         energy: None for latencies only.
         clocks: None to leave the clocks alone.
+        frames: None where ``samples`` are run as they are.
         telemetry: whether power and conditions are sampled while it measures.
         root: where the board's ``/sys`` and ``/proc`` are.
     """
@@ -82,85 +118,26 @@ class Job:
     wait_s: float = 600.0
     energy: EnergyPlan | None = None
     clocks: ClockPlan | None = None
+    frames: FramePlan | None = None
     telemetry: bool = True
     root: str = "/"
-
-
-def case_json(case: BoardCase, runtimes: Mapping[str, str], cache: str) -> dict[str, Any]:
-    """The case as the runner reads it, with paths of the board.
-
-    Args:
-        runtimes: what the board said it has, name to version.
-        cache: absolute path of the board's cache.
-
-    Raises:
-        MissingRequirementError: the board has nothing that could run the case.
-    """
-    file = ModelFile(case.path)
-    plan: dict[str, Any] = {
-        "name": case.name,
-        "file": f"{cache}/files/{sha256_file(case.path)}.onnx",
-        "options": dict(case.options),
-    }
-    if file.data_files:
-        plan["data"] = {
-            name: f"{cache}/files/{remote}" for name, remote in data_names(file).items()
-        }
-        plan["folder"] = f"{cache}/models/{file.sha256}"
-    engine_runtime = next((name for name in ENGINE_RUNTIMES if name in runtimes), None)
-    if case.runtime == "onnxruntime" or (case.runtime is None and engine_runtime is None):
-        if "onnxruntime" not in runtimes:
-            raise MissingRequirementError(
-                "the board can run nothing: neither TensorRT's Python bindings nor onnxruntime",
-                fix="There: sudo apt-get install nvidia-jetpack, or pip3 install onnxruntime",
-            )
-        if case.build:
-            raise UserError(
-                f"{case.name} runs in ONNX Runtime there, which builds no engine: "
-                f"{', '.join(case.build)} would be left out",
-                fix="Leave the options of the builder away, or install TensorRT on the board",
-            )
-        return {**plan, "runs_in": "onnxruntime"}
-    if engine_runtime is None:
-        raise MissingRequirementError(
-            f"the board has no TensorRT for Python (it has {', '.join(runtimes) or 'nothing'})",
-            fix="There: sudo apt-get install nvidia-jetpack python3-libnvinfer",
-        )
-    key = {
-        "model": file.sha256,
-        "version": runtimes[engine_runtime],
-        "runtime": engine_runtime,
-        "build": dict(case.build),
-    }
-    name = sha256_bytes(canonical_json(key).encode())
-    return {
-        **plan,
-        "runs_in": engine_runtime,
-        "builds_in": engine_runtime,
-        "build": _wishes(case.build, f"{engine_runtime}-{runtimes[engine_runtime]}", cache),
-        "engine": f"{cache}/engines/{name}.engine",
-    }
-
-
-def data_names(file: ModelFile) -> dict[str, str]:
-    """Of every file that holds weights: the name by which the model knows it, and the board's."""
-    folder = file.path.parent
-    return {
-        path.relative_to(folder).as_posix(): f"{sha256_file(path)}.data" for path in file.data_files
-    }
-
-
-def _wishes(build: Mapping[str, Any], builder: str, cache: str) -> dict[str, Any]:
-    wishes = dict(build)
-    if wishes.get("timing_cache"):
-        wishes["timing_cache"] = f"{cache}/timing/{builder}.cache"
-    return wishes
 
 
 def job_json(
     job: Job, cases: Sequence[Mapping[str, Any]], feeds: str, cache: str
 ) -> dict[str, Any]:
-    """The whole job; ``feeds`` is the archive's name in the board's cache."""
+    """The whole job; ``feeds`` is the archive's name in the board's cache.
+
+    Raises:
+        UserError: joules or frames of a program that is started anew for every block of runs.
+    """
+    asked = {"--energy": job.energy, "--end-to-end": job.frames}
+    for option in (name for name, plan in asked.items() if plan is not None):
+        if any(case["runs_in"] == "trtexec" for case in cases):
+            raise UserError(
+                f"{option} needs a session that stays open; trtexec starts anew for every block",
+                fix=f"Leave {option} away, or install TensorRT's Python bindings (10 or newer)",
+            )
     plan = job.plan
     return {
         "schema": "edgeport.board-job/1",
@@ -171,6 +148,7 @@ def job_json(
         "outputs": job.outputs,
         "energy": job.energy and asdict(job.energy),
         "clocks": job.clocks and asdict(job.clocks),
+        "frames": job.frames and job.frames.to_json(cache),
         "telemetry": {"root": job.root, "period_s": TELEMETRY_PERIOD_S} if job.telemetry else None,
         "plan": None
         if plan is None

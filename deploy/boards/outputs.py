@@ -13,7 +13,8 @@ from pathlib import Path
 from calibration.samples.base import Array, Samples, inputs_of
 from deploy.boards.inventory import Board
 from deploy.boards.jobs import BoardCase, Job
-from deploy.boards.running import BoardRun, run_on_board
+from deploy.boards.reaching import run_on
+from deploy.boards.running import BoardRun
 from exporters.modelfile import ModelFile
 from runtimes.base import Feeds, Progress
 from runtimes.signature import input_infos, output_infos
@@ -57,7 +58,7 @@ class SamplesOnBoard:
         """The outputs of the next sample.
 
         Raises:
-            UserError, MissingRequirementError: as ``run_on_board``.
+            UserError, MissingRequirementError: as ``run_on``.
         """
         del feeds
         return next(self._answers)
@@ -72,7 +73,7 @@ class SamplesOnBoard:
         remaining = iter(self._samples)
         while batch := [inputs_of(sample) for sample in islice(remaining, self._batch)]:
             job = Job([self._case], batch, outputs=True)
-            self._last = run_on_board(self._board.address, job, self._board.access, self._progress)
+            self._last = run_on(self._board, job, self._progress)
             self.runtime = self._last.of("loaded")[0]["runtime"]
             yield from self._last.outputs[_CASE]
 

@@ -15,21 +15,21 @@ import json
 import secrets
 import shlex
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
 
-from deploy.boards.address import Address
+from deploy.boards.address import Address, WorkerAddress
 from deploy.boards.bundling import runner, runner_name
 from deploy.boards.connection import Access, Connection, ConnectionBrokenError, Progress
-from deploy.boards.jobs import Job, case_json, data_names, job_json
+from deploy.boards.jobs import Job, job_json
+from deploy.boards.placing import Placed, place
 from deploy.boards.room import require_room
 from exporters.errors import EdgeportError, MissingRequirementError, UserError
 from exporters.files import sha256_bytes, sha256_file
-from exporters.modelfile import ModelFile
 from runtimes.base import Array
 from runtimes.measuring import read_feeds
 
@@ -52,7 +52,7 @@ class BoardRun:
         reconnects: how often the connection broke and was made again.
     """
 
-    address: Address
+    address: Address | WorkerAddress
     board: Mapping[str, Any]
     events: list[Event] = field(default_factory=list)
     outputs: dict[str, list[dict[str, Array]]] = field(default_factory=dict)
@@ -88,24 +88,18 @@ class Errand:
 
     async def run(self, job: Job) -> BoardRun:
         await self._again(self._probe)
-        cases = [case_json(case, self._runtimes, self._cache) for case in job.cases]
-        feeds = _archive(job)
-        feeds_name = f"{sha256_bytes(feeds)}.npz"
-        files: dict[str, bytes | Path] = {runner_name(): runner(), feeds_name: feeds}
-        for case in job.cases:
-            files[f"{sha256_file(case.path)}.onnx"] = case.path
-            model = ModelFile(case.path)
-            folder = case.path.parent
-            files |= {remote: folder / name for name, remote in data_names(model).items()}
-        request = job_json(job, cases, feeds_name, self._cache)
-        self._folder = f"{self._cache}/jobs/{secrets.token_hex(8)}"
-        try:
-            await self._again(lambda connection: self._upload(connection, files))
-            await self._again(lambda connection: self._start(connection, request))
-            await self._again(self._follow)
-            await self._again(self._fetch)
-        finally:
-            await self._forget()
+        with tempfile.TemporaryDirectory(prefix="edgeport-board-") as scratch:
+            placed = placed_cases(job, self._runtimes, self._cache, Path(scratch))
+            feeds, files = files_of(job, placed)
+            request = job_json(job, [case.plan for case in placed], feeds, self._cache)
+            self._folder = f"{self._cache}/jobs/{secrets.token_hex(8)}"
+            try:
+                await self._again(lambda connection: self._upload(connection, files))
+                await self._again(lambda connection: self._start(connection, request))
+                await self._again(self._follow)
+                await self._again(self._fetch)
+            finally:
+                await self._forget()
         return self._result
 
     @property
@@ -135,19 +129,7 @@ class Errand:
         said = await connection.run(
             self._access.python, f"{self._cache}/files/{runner_name()}", "probe"
         )
-        if said.code != 0:
-            raise MissingRequirementError(
-                f"{self._address} cannot run the benchmark: "
-                f"{said.err.strip().splitlines()[-1] if said.err.strip() else said.code}",
-                fix="The board needs python3 (3.8 or newer) with numpy: "
-                "sudo apt-get install python3-numpy",
-            )
-        self._result.board = json.loads(said.out)
-        if "numpy" not in self._runtimes:
-            raise MissingRequirementError(
-                f"{self._address} has no numpy for its python3",
-                fix="There: sudo apt-get install python3-numpy",
-            )
+        self._result.board = usable(str(self._address), said.code, said.out, said.err)
 
     async def _upload(self, connection: Connection, files: Mapping[str, bytes | Path]) -> None:
         missing = {
@@ -201,9 +183,7 @@ class Errand:
     def _heard(self, event: Event) -> bool:
         """Note one event; whether it was the last."""
         self._result.events.append(event)
-        if event["event"] == "error":
-            kind = EdgeportError if event.get("bug") else UserError
-            raise kind(f"{self._address}: {event['message']}", fix=event["fix"])
+        require_no_error(str(self._address), event)
         if event["event"] == "run":
             self._progress("measure", event["round"] + 1, 0)
         elif event["event"] == "sample":
@@ -257,6 +237,56 @@ class Errand:
 
 def _size(data: bytes | Path) -> int:
     return len(data) if isinstance(data, bytes) else data.stat().st_size
+
+
+def usable(address: str, code: int, out: str, err: str) -> dict[str, Any]:
+    """What a board said of itself when its runner was asked.
+
+    Raises:
+        MissingRequirementError: its Python does not run the runner, or has no numpy.
+    """
+    if code != 0:
+        raise MissingRequirementError(
+            f"{address} cannot run the benchmark: "
+            f"{err.strip().splitlines()[-1] if err.strip() else code}",
+            fix="The board needs python3 (3.8 or newer) with numpy: "
+            "sudo apt-get install python3-numpy",
+        )
+    board: dict[str, Any] = json.loads(out)
+    if "numpy" not in board["runtimes"]:
+        raise MissingRequirementError(
+            f"{address} has no numpy for its python3",
+            fix="There: sudo apt-get install python3-numpy",
+        )
+    return board
+
+
+def require_no_error(address: str, event: Event) -> None:
+    """Raise what the runner has told as its last word, if it is an error."""
+    if event["event"] == "error":
+        kind = EdgeportError if event.get("bug") else UserError
+        raise kind(f"{address}: {event['message']}", fix=event["fix"])
+
+
+def placed_cases(job: Job, runtimes: Mapping[str, str], cache: str, scratch: Path) -> list[Placed]:
+    """Every case as it runs on a board, with rewritten models in ``scratch``."""
+    found = []
+    for index, case in enumerate(job.cases):
+        folder = scratch / str(index)
+        folder.mkdir()
+        found.append(place(case, runtimes, cache, folder))
+    return found
+
+
+def files_of(job: Job, placed: Sequence[Placed]) -> tuple[str, dict[str, bytes | Path]]:
+    """All that the board's cache must have, by name, and which of it are the samples."""
+    feeds = _archive(job)
+    name = f"{sha256_bytes(feeds)}.npz"
+    files: dict[str, bytes | Path] = {runner_name(): runner(), name: feeds}
+    for case in placed:
+        files |= case.files
+    files |= job.frames.files if job.frames else {}
+    return name, files
 
 
 def _archive(job: Job) -> bytes:

@@ -10,6 +10,7 @@ from deploy.boards.benching import BoardBench, BoardTiming, bench_on_boards
 from deploy.boards.energy import CaseEnergy, EnergyReport
 from deploy.boards.inventory import Board
 from deploy.boards.jobs import BoardCase, ClockPlan, EnergyPlan, Job
+from deploy.boards.placing import RUNTIMES
 from deploy.console import Output
 from exporters.errors import EXIT_OK, UserError
 from runtimes.benchmark import Case
@@ -29,7 +30,6 @@ ENERGY_COLUMNS = [
 COLUMNS = ["board", "file", "runtime", "p50", "p90", "p99", "compute", "runs/s", "times as fast"]
 
 NOT_READABLE = "not readable"
-_BOARD_RUNTIMES = (None, "tensorrt", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def bench_boards(
     """
     options = options or BoardOptions()
     job = Job(
-        [_board_case(case, options) for case in cases],
+        [board_case(case, options) for case in cases],
         cases[0].samples,
         plan,
         energy=options.energy,
@@ -89,15 +89,21 @@ def bench_boards(
     return max((error.exit_code for error in failed), default=EXIT_OK)
 
 
-def _board_case(case: Case, wanted: BoardOptions) -> BoardCase:
+def board_case(case: Case, wanted: BoardOptions) -> BoardCase:
+    """``case`` as a board takes it.
+
+    Raises:
+        UserError: an engine, or a runtime that boards do not run.
+    """
     if case.path.suffix != ".onnx":
         raise UserError(
             f"{case.path} is an engine; boards build their own",
             fix="Give the model file (.onnx) that it was built from",
         )
-    if case.runtime not in _BOARD_RUNTIMES:
+    if case.runtime is not None and case.runtime not in RUNTIMES:
         raise UserError(
-            f"boards do not run {case.runtime}", fix="Leave --runtime away, or choose onnxruntime"
+            f"boards do not run {case.runtime}",
+            fix=f"Leave --runtime away, or choose one of {', '.join(RUNTIMES)}",
         )
     options: dict[str, Any] = dict(wanted.session)
     if case.threads is not None:
@@ -153,12 +159,7 @@ def _say_board(out: Output, result: BoardBench) -> None:
     if result.error is not None:
         out.say(f"{result.name}: failed: {result.error}")
         return
-    board = result.board
-    facts = [board.get("board") or board.get("cpu"), board.get("os")]
-    facts += [f"L4T {board['l4t']}"] if "l4t" in board else []
-    facts += [f"power mode {board['power_mode']}"] if "power_mode" in board else []
-    facts += [f"{name} {version}" for name, version in board["runtimes"].items()]
-    out.say(f"{result.name}: {', '.join(str(fact) for fact in facts if fact)}")
+    out.say(f"{result.name}: {facts_of(result.board)}")
     for case in result.cases:
         if case.engine is not None:
             how = "taken from the board's cache" if case.engine["cached"] else "built there"
@@ -169,6 +170,15 @@ def _say_board(out: Output, result: BoardBench) -> None:
         out.say(f"    {warning}")
     if result.reconnects:
         out.say(f"    the connection broke and was made again {result.reconnects} times")
+
+
+def facts_of(board: Mapping[str, Any]) -> str:
+    """What a board is and has, on one line."""
+    facts = [board.get("board") or board.get("cpu"), board.get("os")]
+    facts += [f"L4T {board['l4t']}"] if "l4t" in board else []
+    facts += [f"power mode {board['power_mode']}"] if "power_mode" in board else []
+    facts += [f"{name} {version}" for name, version in board["runtimes"].items()]
+    return ", ".join(str(fact) for fact in facts if fact)
 
 
 def _say_energy(out: Output, result: BoardBench) -> None:

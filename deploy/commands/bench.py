@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deploy.boards.connection import Access
+from deploy.boards.endtoend import show_frames_on_boards
 from deploy.boards.inventory import find_boards
 from deploy.boards.jobs import ClockPlan, EnergyPlan
 from deploy.boards.showing import BoardOptions, bench_boards
@@ -17,6 +18,8 @@ from deploy.boards.wishes import wishes
 from deploy.console import Output
 from deploy.endtoend.benching import Question
 from deploy.endtoend.showing import show_end_to_end
+from deploy.language.benching import TokenPlan
+from deploy.language.showing import show_tokens
 from deploy.loadgen import bench_with_loadgen
 from deploy.local_energy import measure_energy, show_energy
 from exporters.errors import EXIT_OK, UserError
@@ -55,7 +58,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Of random inputs and of the order of runs.")] = 0,
     board: Annotated[
         list[str] | None,
-        typer.Option(help="ssh://user@host[:port] or an inventory file; may be repeated."),
+        typer.Option(
+            help="ssh://user@host[:port], a Dask scheduler or an inventory file; may be repeated."
+        ),
     ] = None,
     board_python: Annotated[
         str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
@@ -118,6 +123,16 @@ def command(
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="With --end-to-end: your post-processing."),
     ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Language models: tokens after a prompt, one by one."),
+    ] = None,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="With --tokens: of the prompt, taken in at once.")
+    ] = 128,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="With --tokens: compiled kernels where there are any.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Time files against each other: percentiles with 95 % intervals, throughput, memory.
@@ -148,48 +163,80 @@ def command(
 
         edgeport bench m.onnx m.int8.onnx --end-to-end --samples nuscenes/ --runs 100
 
+    With --board too, a few frames and edgeport's own code go there, which needs Python 3.10 and
+    Pillow on the board, and --energy then counts whole frames.
+
+    Language models, with --tokens: tokens per second of prompt and steps; --runs are texts:
+
+        edgeport bench float.onnx w8a8.onnx --tokens 32 --kernels
+
     Known limits: without --end-to-end only the runtime is timed. Latencies of engines include the
     copies to and from the GPU. Intervals take runs as independent. --end-to-end works one step
-    after the other on this machine: on a board, install edgeport there and run it there.
+    after the other.
     """
-    out = Output(json=as_json)
+    arguments, out = dict(locals()), Output(json=as_json)
+    if tokens is not None:
+        return _bench_tokens(out, files, arguments)
     plan = _plan(runs, seconds, warmup, seed)
+    options = _board_options(files, arguments)
+    access = Access(python=board_python, cache=board_cache)
     if end_to_end:
-        _refuse(
-            "--end-to-end measures whole frames on this machine",
-            {"--board": board, "--loadgen": loadgen, "--energy": energy},
-        )
         whole = [Case(_name(path, files), path, (), runtime, threads) for path in files]
-        return show_end_to_end(out, whole, Question(_pictures(samples), describe, post), plan)
+        question = Question(_pictures(samples), describe, post)
+        _refuse("--end-to-end measures whole frames", {"--loadgen": loadgen})
+        if board:
+            boards = find_boards(board, access)
+            return show_frames_on_boards(out, boards, whole, question, plan, options)
+        _refuse("--end-to-end reads no sensors of this machine", {"--energy": energy})
+        _refuse_board_options(options)
+        return show_end_to_end(out, whole, question, plan)
     _refuse("only --end-to-end prepares pictures", {"--describe": describe, "--post": post})
+    _refuse("compiled kernels are for --tokens", {"--kernels": kernels})
     inputs, notes = _inputs(files, samples, seed)
     cases = [
         Case(_name(path, files), path, feeds, runtime, threads)
         for path, feeds in zip(files, inputs, strict=True)
     ]
-    options = BoardOptions(
-        _energy_plan(energy, until_steady),
-        _clock_plan(lock_clocks, power_mode),
-        {"cuda_graph": cuda_graph, "spin_wait": spin_wait},
-        wishes(
-            files,
-            shape_ranges(min_shapes, opt_shapes, max_shapes),
-            timing_cache=timing_cache or strict_timing_cache,
-            strict_timing_cache=strict_timing_cache,
-            strip_weights=strip_weights,
-            optimization_level=optimization_level,
-            workspace_mib=workspace_mib,
-        ),
-    )
     if board:
         _refuse("boards are measured without LoadGen", {"--loadgen": loadgen})
-        access = Access(python=board_python, cache=board_cache)
         return bench_boards(out, find_boards(board, access), cases, plan, notes, options)
     _refuse_board_options(options)
     if loadgen:
         _refuse("LoadGen measures latencies alone", {"--energy": energy})
         return bench_with_loadgen(out, cases, loadgen, runs or 64, 0.0 if runs else seconds, notes)
     return _bench_here(out, cases, plan, notes, options.energy)
+
+
+def _bench_tokens(out: Output, files: Sequence[Path], given: Mapping[str, Any]) -> int:
+    """Language models; the exit code."""
+    left_out = {f"--{name}": given[name] for name in ("samples", "board", "energy", "loadgen")}
+    _refuse("texts are random tokens, on this machine", left_out)
+    plan = TokenPlan(
+        prompt=given["prompt_tokens"],
+        steps=given["tokens"],
+        rounds=given["runs"] or TokenPlan.rounds,
+        seed=given["seed"],
+        threads=given["threads"],
+        kernels=given["kernels"],
+    )
+    return show_tokens(out, files, plan)
+
+
+def _board_options(files: Sequence[Path], given: Mapping[str, Any]) -> BoardOptions:
+    """From what was typed, by the names of the command's options."""
+    shapes = shape_ranges(given["min_shapes"], given["opt_shapes"], given["max_shapes"])
+    as_typed = ("strict_timing_cache", "strip_weights", "optimization_level", "workspace_mib")
+    return BoardOptions(
+        _energy_plan(given["energy"], given["until_steady"]),
+        _clock_plan(given["lock_clocks"], given["power_mode"]),
+        {name: given[name] for name in ("cuda_graph", "spin_wait")},
+        wishes(
+            files,
+            shapes,
+            timing_cache=given["timing_cache"] or given["strict_timing_cache"],
+            **{name: given[name] for name in as_typed},
+        ),
+    )
 
 
 def _bench_here(

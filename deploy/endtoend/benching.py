@@ -28,8 +28,8 @@ from runtimes.workers import Worker
 
 JSON = dict[str, Any]
 
-_WARM_FILES = "files are read again in every round, so they come from memory and not from the disk"
-_NO_ANSWER = "no post-processing: the model does not say what its outputs are; give --post M:F"
+WARM_FILES = "files are read again in every round, so they come from memory and not from the disk"
+NO_ANSWER = "no post-processing: the model does not say what its outputs are; give --post M:F"
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def bench_end_to_end(
         for case, total, spent, facts in zip(cases, totals, steps, loaded, strict=True)
     )
     unsteady = (unsteady_note(frame.name, frame.total) for frame in frames)
-    notes = [_WARM_FILES, *busy_notes(machine), *(note for note in unsteady if note)]
+    notes = [WARM_FILES, *busy_notes(machine), *(note for note in unsteady if note)]
     if not all(facts["answers"] for facts in loaded):
-        notes.append(_NO_ANSWER)
+        notes.append(NO_ANSWER)
     return EndToEnd(frames, machine, tuple(notes))
 
 

@@ -8,11 +8,15 @@ recorder would. A sample set is refused: its pictures are decoded and resized al
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from calibration.samples.base import Source
-from calibration.samples.folders import DESCRIPTION
+from calibration.samples.folders import DESCRIPTION, sample_folders
 from calibration.samples.frames import FrameSamples
+from calibration.samples.image_files import image_files
+from calibration.samples.kitti import KittiRoot
+from calibration.samples.nuscenes import NuScenesRoot
 from calibration.samples.open import SYNTHETIC, holds_arrays, open_samples
 from calibration.samples.synthetic import open_asked, parse_synthetic
 from exporters.errors import UserError
@@ -21,6 +25,8 @@ from exporters.modelfile import ModelSpec
 from runtimes.base import Progress
 
 JPEG_QUALITY = 90
+WHOLE_BYTES = 512 << 20
+"""Of a data set's root that is sent to a board."""
 
 
 def open_frames(source: str, spec: ModelSpec) -> Source:
@@ -51,6 +57,49 @@ def written_frames(
         if progress:
             progress("render", number + 1, len(frames))
     return str(folder)
+
+
+def pack_frames(source: str, spec: ModelSpec, folder: Path, count: int) -> int:
+    """Write at most ``count`` frames of ``source`` so that ``open_frames`` reads them elsewhere.
+
+    Pictures are copied as they are; surround cameras of a data set become sample folders, as JPEG.
+
+    Returns:
+        How many frames ``folder`` has now.
+
+    Raises:
+        UserError: a data set of points that is too large to be sent as a whole.
+    """
+    path = Path(source)
+    if source.split(":")[0] == SYNTHETIC:
+        written_frames(source, spec, folder)
+        return min(count, len(open_frames(str(folder), spec)))
+    samples = open_frames(source, spec)
+    count = min(count, len(samples))
+    if isinstance(samples, FrameSamples) and sample_folders(path):
+        for one in sample_folders(path)[:count]:
+            shutil.copytree(one, folder / one.name)
+    elif isinstance(samples, FrameSamples):
+        for frame in samples.subset(range(count)).frames():
+            _write(frame, folder / frame.name)
+    elif NuScenesRoot.find(path) is None and KittiRoot.find(path) is None:
+        for file in image_files(path)[:count]:
+            copy = folder / file.relative_to(path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    else:
+        _require_small(path)
+        shutil.copytree(path, folder, dirs_exist_ok=True)
+    return count
+
+
+def _require_small(root: Path) -> None:
+    size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    if size > WHOLE_BYTES:
+        raise UserError(
+            f"{root} is a data set of {size >> 20} MiB, and points are sent with their whole root",
+            fix=f"Copy a few frames into a root of their own, at most {WHOLE_BYTES >> 20} MiB",
+        )
 
 
 def _write(frame: CameraFrame, folder: Path) -> None:

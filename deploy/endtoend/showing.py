@@ -35,12 +35,17 @@ def _show(out: Output, result: EndToEnd, notes: Sequence[str]) -> None:
         f"load {machine['load']} before; {len(first.total.latencies_ms)} frames each, "
         f"interleaved, from {first.pictures} of the source"
     )
-    rows = [row for case in result.cases for row in _rows(case)]
-    out.table("From picture to answer in ms, with 95 % intervals", COLUMNS, rows)
+    title = "From picture to answer in ms, with 95 % intervals"
+    out.table(title, COLUMNS, rows_of(result.cases))
     timings = [t for case in result.cases for t in (case.total, *case.steps.values())]
     reasons = {p.reason for timing in timings for p in timing.percentiles if p.reason}
     for note in (*notes, *result.notes, *sorted(reasons)):
         out.say(note)
+
+
+def rows_of(cases: Sequence[Frames]) -> list[list[object]]:
+    """Cells for ``COLUMNS``: each file's frame, then its steps."""
+    return [row for case in cases for row in _rows(case)]
 
 
 def _rows(case: Frames) -> list[list[object]]:

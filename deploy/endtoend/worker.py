@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from calibration.samples.base import Source, inputs_of
+from calibration.samples.base import Array
 from calibration.samples.sets import spec_for
-from deploy.endtoend.answers import Answer, answer_of
-from deploy.endtoend.frames import open_frames
-from exporters.errors import UserError
-from exporters.spans import ENGINE, POST, listening, span
-from exporters.streaming import Stream
+from deploy.endtoend.preparing import Preparing
+from exporters.spans import ENGINE, span
 from runtimes import registry
 from runtimes.base import Session
 from runtimes.serving import Emit, Message, serve
@@ -24,9 +22,7 @@ from runtimes.serving import Emit, Message, serve
 class _Server:
     def __init__(self) -> None:
         self._session: Session | None = None
-        self._source: Source | None = None
-        self._stream: Stream | None = None
-        self._answer: Answer | None = None
+        self._frames: Preparing | None = None
 
     def handle(self, request: Message, _emit: Emit) -> Message:
         return getattr(self, f"_{request['do']}")(request)  # type: ignore[no-any-return]
@@ -34,35 +30,23 @@ class _Server:
     def _load(self, request: Message) -> Message:
         describe = request["describe"] and Path(request["describe"])
         spec = spec_for(Path(request["model"]), None, describe, source=request["source"])
-        self._source = open_frames(request["source"], spec)
-        if not len(self._source):
-            raise UserError(f"{request['source']} holds no frame")
-        self._answer = answer_of(spec, request["post"])
+        self._frames = Preparing(spec, request["source"], request["post"])
         started = time.perf_counter()
         runtime = registry.get(request["runtime"])
         self._session = runtime.load(Path(request["path"]), threads=request["threads"])
         load_s = time.perf_counter() - started
-        self._stream = Stream(spec, self._session.execute) if spec.states else None
-        first = inputs_of(self._source.sample(0))
-        if self._stream is not None:
-            first = self._stream.feeds(first)
-        self._session.run(first)  # checked here, so timing need not
-        return {"load_s": load_s, "frames": len(self._source), "answers": self._answer is not None}
+        self._session.run(self._frames.feeds(0))  # checked here, so timing need not
+        frames = self._frames
+        return {"load_s": load_s, "frames": frames.count, "answers": frames.answers}
 
     def _frame(self, request: Message) -> Message:
+        assert self._frames is not None
+        return {"ms": dict(self._frames.frame(request["index"], self._executed).steps_ms)}
+
+    def _executed(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, float]]:
         assert self._session is not None
-        assert self._source is not None
-        with listening() as spans:
-            sample = self._source.sample(request["index"] % len(self._source))
-            feeds = inputs_of(sample)
-            with span(ENGINE):
-                # what is remembered may be of another drive, which costs the same
-                run = self._session.execute if self._stream is None else self._stream.run
-                outputs = run(feeds)
-            if self._answer is not None:
-                with span(POST):
-                    self._answer(outputs)
-        return {"ms": {name: 1e3 * seconds for name, seconds in spans.seconds.items()}}
+        with span(ENGINE):
+            return self._session.execute(feeds), {}
 
 
 def main() -> None:

@@ -7,8 +7,10 @@ may import from outside of it but the standard library, numpy and, where they ar
     probing.py    what the board is and has
     jobs.py       one job from its folder: build, measure, run; every event is a line of a log
     building.py   engines, by TensorRT's Python bindings or by trtexec
+    trtexec.py    trtexec's command line as builder and as session, for JetPack 5
     sessions.py   running a file: ONNX Runtime, TensorRT
     cudart.py     the CUDA runtime through ctypes
+    frames.py     whole frames, prepared by edgeport's own code, which is sent along
     warming.py    warming up until the medians stand still
     blocks.py     each case alone, for energy and heat
     telemetry.py  samples during a job, from a process of its own

@@ -1,19 +1,17 @@
 """Engines, built where they will run: by TensorRT's Python bindings, else by trtexec.
 
-The model is explicitly typed and quantized, so neither takes a precision flag, except a TensorRT
-10 trtexec, which has to be told so. Evidence: built with TensorRT-RTX, else written.
+The model is explicitly typed and quantized, so the bindings take no precision flag. Evidence: built
+with TensorRT-RTX, else written.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 from typing import Any, Dict, List
 
+from . import trtexec
 from .journal import BoardError, Journal
-from .probing import find_trtexec
-from .wishes import configure, keep_timing_cache, trtexec_arguments
+from .wishes import configure, keep_timing_cache
 
 _KEPT_LINES = 8
 
@@ -24,7 +22,7 @@ def build_engine(
     """Write ``engine`` from ``model``; half of one never stands under its final name."""
     partial = engine + ".partial"
     if runtime == "trtexec":
-        _with_trtexec(model, partial, options, log)
+        trtexec.build(model, partial, options, log)
     else:
         _with_bindings(model, partial, runtime, options, log)
     os.replace(partial, engine)
@@ -70,27 +68,3 @@ def _logger(trt: Any, log: Journal) -> Any:
                 log.write("said", text=message)
 
     return Logger()
-
-
-def trtexec_command(trtexec: str, model: str, engine: str, options: Dict[str, Any]) -> List[str]:
-    command = [trtexec, f"--onnx={model}", f"--saveEngine={engine}", "--skipInference"]
-    command += trtexec_arguments(options)
-    if options.get("strongly_typed", True):
-        command.append("--stronglyTyped")
-    return command
-
-
-def _with_trtexec(model: str, engine: str, options: Dict[str, Any], log: Journal) -> None:
-    trtexec = find_trtexec()
-    if trtexec is None:
-        raise BoardError(
-            "the board has neither TensorRT's Python bindings nor trtexec",
-            "sudo apt-get install nvidia-jetpack",
-        )
-    command = trtexec_command(trtexec, model, engine, options)
-    log.write("said", text=" ".join(command))
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0 or not os.path.exists(engine):
-        text = done.stdout.decode("utf-8", "replace")
-        errors = re.findall(r"\[E\] (.+)", text)[-_KEPT_LINES:]
-        raise BoardError(f"trtexec failed ({done.returncode}): {'; '.join(errors) or text[-400:]}")

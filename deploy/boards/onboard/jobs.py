@@ -19,6 +19,7 @@ from .blocks import run_blocks
 from .building import build_engine
 from .clocks import HeldClocks
 from .conditions import Conditions
+from .frames import FrameSession, preparers
 from .journal import BoardError, BoardLock, Journal
 from .probing import power_mode_now, probe
 from .sessions import open_session
@@ -55,15 +56,31 @@ def run_job(folder: str) -> None:
 
 
 def _run(job: Job, folder: str, log: Journal) -> None:
+    if job.get("frames"):
+        prepared = preparers(job, log)
+        sessions = _sessions(job, [one.feeds(0) for one in prepared], log)
+        framed = [FrameSession(one, two) for one, two in zip(sessions, prepared)]
+        _measure_all(job, framed, list(range(prepared[0].count)), folder, log)
+        return
     feeds = read_feeds(_checked(job["feeds"]))
+    sessions = _sessions(job, [feeds[0]] * len(job["cases"]), log)
+    if job.get("plan"):
+        _measure_all(job, sessions, feeds, folder, log)
+    if job.get("outputs"):
+        for case, session in zip(job["cases"], sessions):
+            _run_samples(case["name"], session, feeds, folder, log)
+
+
+def _sessions(job: Job, firsts: List[Any], log: Journal) -> List[Any]:
+    """Every case opened and run once, on the first of its feeds."""
     sessions = []
-    for case in job["cases"]:
+    for case, first in zip(job["cases"], firsts):
         log.write("loading", case=case["name"])
         path = _runnable(case, log)
         started = time.perf_counter()
         options = dict(case.get("options", {}), refit_from=_refitted_from(case))
         session = open_session(case["runs_in"], path, options)
-        session.run(feeds[0])
+        session.run(first)
         load_s = time.perf_counter() - started
         size = os.path.getsize(path)
         log.write(
@@ -75,11 +92,7 @@ def _run(job: Job, folder: str, log: Journal) -> None:
             switches=session.switches,
         )
         sessions.append(session)
-    if job.get("plan"):
-        _measure_all(job, sessions, feeds, folder, log)
-    if job.get("outputs"):
-        for case, session in zip(job["cases"], sessions):
-            _run_samples(case["name"], session, feeds, folder, log)
+    return sessions
 
 
 def _refitted_from(case: Dict[str, Any]) -> str:

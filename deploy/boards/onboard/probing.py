@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec",)
 """Where JetPack puts it, off the PATH."""
@@ -34,7 +34,7 @@ def probe() -> Dict[str, Any]:
 
 
 def runtimes() -> Dict[str, str]:
-    """Name to version of what can run or build here; trtexec's version is its path."""
+    """Name to version of what can run or build here."""
     found: Dict[str, str] = {}
     for module in ("numpy", "tensorrt", "tensorrt_rtx", "onnxruntime"):
         try:
@@ -43,7 +43,9 @@ def runtimes() -> Dict[str, str]:
             continue
     trtexec = find_trtexec()
     if trtexec:
-        found["trtexec"] = trtexec
+        version = trtexec_version(trtexec)
+        if version:
+            found["trtexec"] = ".".join(str(part) for part in version)
     return found
 
 
@@ -52,6 +54,16 @@ def find_trtexec() -> Optional[str]:
     if on_path:
         return on_path
     return next((path for path in TRTEXEC if os.access(path, os.X_OK)), None)
+
+
+def trtexec_version(path: str) -> Tuple[int, ...]:
+    """(8, 5, 2) from the banner's ``[TensorRT v8502]``; empty where it does not say."""
+    match = re.search(r"\[TensorRT v(\d+)\]", _output([path, "--help"]))
+    if match is None:
+        return ()
+    number = int(match.group(1))
+    scale = 1000 if number < 10_000 else 10_000  # TensorRT 10 made room for two digits
+    return number // scale, number % scale // 100, number % 100
 
 
 def l4t(release: str) -> str:
@@ -96,7 +108,7 @@ def _text(path: str) -> str:
 def _output(command: List[str]) -> str:
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, check=False
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

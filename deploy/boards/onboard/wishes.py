@@ -55,7 +55,7 @@ def trtexec_arguments(wishes: Wishes) -> List[str]:
     """The same for trtexec."""
     found = []
     if wishes.get("workspace_mib"):
-        found.append("--memPoolSize=workspace:{}M".format(wishes["workspace_mib"]))
+        found.append("--memPoolSize=workspace:{}".format(wishes["workspace_mib"]))
     if wishes.get("optimization_level") is not None:
         found.append("--builderOptimizationLevel={}".format(wishes["optimization_level"]))
     for end in ("min", "opt", "max") if wishes.get("shapes") else ():

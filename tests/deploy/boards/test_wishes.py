@@ -1,16 +1,14 @@
-"""What a board's builder is asked for: by TensorRT-RTX's real builder, and in trtexec's words."""
+"""What a board's builder is asked for, by TensorRT-RTX's real builder."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy import cli
-from deploy.boards.jobs import BoardCase, case_json
-from deploy.boards.onboard.building import build_engine, trtexec_command
+from deploy.boards.onboard.building import build_engine
 from deploy.boards.onboard.journal import BoardError, Journal
 from deploy.boards.wishes import wishes
 from exporters.errors import UserError
@@ -68,32 +66,6 @@ def test_a_strict_build_without_kernel_times_is_refused(tmp_path: Path, log: Jou
         built(tmp_path, log, shapes=SHAPES, timing_cache=cache, strict_timing_cache=True)
 
 
-def test_the_same_in_trtexecs_words() -> None:
-    options = {
-        "shapes": {**SHAPES, "s": {"min": [1], "opt": [2], "max": [3]}},
-        "timing_cache": "t.cache",
-        "strict_timing_cache": True,
-        "strip_weights": True,
-        "optimization_level": 3,
-        "workspace_mib": 512,
-    }
-    command = trtexec_command("trtexec", "m.onnx", "m.engine", options)
-    for argument in (
-        "--minShapes=x:1x8,s:1",
-        "--optShapes=x:2x8,s:2",
-        "--maxShapes=x:4x8,s:3",
-        "--timingCacheFile=t.cache",
-        "--errorOnTimingCacheMiss",
-        "--stripWeights",
-        "--builderOptimizationLevel=3",
-        "--memPoolSize=workspace:512M",
-    ):
-        assert argument in command
-    assert trtexec_command("trtexec", "m", "e", {}) == [
-        "trtexec", "--onnx=m", "--saveEngine=e", "--skipInference", "--stronglyTyped",
-    ]  # fmt: skip
-
-
 def test_wishes_are_checked_before_anything_is_sent(tmp_path: Path) -> None:
     model = dynamic(tmp_path / "m.onnx")
     found = wishes(
@@ -103,20 +75,6 @@ def test_wishes_are_checked_before_anything_is_sent(tmp_path: Path) -> None:
     assert wishes([model]) == {}
     with pytest.raises(UserError, match="axis 1 of input 'x' is 8 in the model"):
         wishes([model], shape_ranges(optimum="x:2x9"))
-
-
-def test_engines_of_other_wishes_are_other_engines(tmp_path: Path) -> None:
-    model = dynamic(tmp_path / "m.onnx")
-    runtimes = {"tensorrt": "10.3.0"}
-    plain = case_json(BoardCase("m", model), runtimes, "/c")
-    shaped = case_json(
-        BoardCase("m", model, build={"shapes": SHAPES, "timing_cache": True}), runtimes, "/c"
-    )
-    assert plain["engine"] != shaped["engine"]
-    assert shaped["build"]["timing_cache"] == "/c/timing/tensorrt-10.3.0.cache"
-    with pytest.raises(UserError, match="ONNX Runtime there, which builds no engine: shapes"):
-        case_json(BoardCase("m", model, build={"shapes": SHAPES}), {"onnxruntime": "1.2"}, "/c")
-    assert json.dumps(shaped)
 
 
 def test_a_builders_option_without_a_board_is_refused(
