@@ -9,6 +9,7 @@ opset 19.
     FP16:  any opset; Q/DQ raise it to 19            runs in ONNX Runtime
     BF16:  opset 22, the first with BF16 convolutions; no Q/DQ, 8 bits are too few for a scale;
            ONNX Runtime's CPU provider has no kernels for it, TensorRT builds it
+    FP8:   of an INT8 file its INT8 part (``calibration.precision.fp8``); the rest stays
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.graph.opsets import with_opset
+from calibration.graph.opsets import opset_of, with_opset
 from calibration.graph.prepare import canonical
 from calibration.graph.queries import constant
+from calibration.precision.fp8 import NOTE, to_fp8
 from calibration.precision.retype import retype
 from calibration.precision.rules import Target, float_nodes
 from calibration.qdq.placement import FloatRules
@@ -41,6 +43,7 @@ TARGETS = {
     "fp16": Target("fp16", opset=13, quantized=True),
     "bf16": Target("bf16", opset=22, quantized=False),
 }
+FP8 = "fp8"
 QUANTIZED_OPSET = 19  # Q/DQ take FP16 scales since then
 
 NOTES = {
@@ -73,18 +76,41 @@ def cast(
     """Write ``model`` with its float part in ``to``.
 
     Args:
-        to: ``fp16`` or ``bf16``.
+        to: ``fp16`` or ``bf16``; or ``fp8``, which takes the place of INT8.
         keep_float: node names, or prefixes of them, that stay FP32.
 
     Raises:
-        UserError: unknown type or node, no float left to cast, INT8 with BF16, ``output`` exists.
+        UserError: unknown type or node, no float left to cast, INT8 with BF16, FP8 without INT8,
+            ``output`` exists.
     """
     file = model if isinstance(model, ModelFile) else ModelFile(model)
     output = Path(output)
     require_writable(output, overwrite=overwrite)
-    proto, report = cast_proto(file.proto, to=to, keep_float=keep_float, name=str(file.path))
+    if to == FP8:
+        proto, report = _to_fp8(file, keep_float)
+    else:
+        proto, report = cast_proto(file.proto, to=to, keep_float=keep_float, name=str(file.path))
     proto.metadata_props.add(key=PREFIX + "cast", value=canonical_json(report))
     return CastResult(save_model(proto, output, overwrite=overwrite), report)
+
+
+def _to_fp8(file: ModelFile, keep_float: tuple[str, ...]) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    if keep_float:
+        raise UserError(
+            "FP8 takes the places of INT8, and none is chosen here",
+            fix="Choose what stays float where it is chosen: edgeport quantize --keep-float",
+        )
+    proto, count = to_fp8(file.proto, str(file.path))
+    opset = opset_of(proto)
+    return proto, {
+        "to": FP8,
+        "opset": opset,
+        "cast": {"Q/DQ": count},
+        "kept_float": [],
+        "casts": 0,
+        "weights_to_zero": 0.0,
+        "note": NOTE,
+    }
 
 
 def cast_proto(
@@ -103,7 +129,7 @@ def cast_proto(
     import onnx_ir as ir
 
     if to not in TARGETS:
-        raise UserError(f"cannot cast to {to!r}", fix=did_you_mean(to, TARGETS))
+        raise UserError(f"cannot cast to {to!r}", fix=did_you_mean(to, (*TARGETS, FP8)))
     target = TARGETS[to]
     model = canonical(with_opset(proto, *_opsets(proto, target, name)))
     graph = model.graph

@@ -1,4 +1,4 @@
-"""``edgeport cast``: the float part of a model file to FP16 or BF16."""
+"""``edgeport cast``: the float part of a model file to FP16 or BF16, or its INT8 part to FP8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporters.modelfile import ModelFile
 def command(
     model: Annotated[Path, typer.Argument(help="Model file (.onnx), FP32 or INT8.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
-    to: Annotated[str, typer.Option(help="fp16 or bf16.")] = "fp16",
+    to: Annotated[str, typer.Option(help="fp16 or bf16; fp8 in place of INT8.")] = "fp16",
     keep_float: Annotated[
         list[str] | None,
         typer.Option(help="Node, or prefix of nodes, that stays FP32; may be repeated."),
@@ -29,6 +29,9 @@ def command(
     For example:
 
         edgeport cast m0.onnx --to fp16 -o m0.fp16.onnx
+
+    With --to fp8 an INT8 file gets E4M3 where it has INT8, with the same ranges: for GPUs of
+    compute capability 8.9 and newer. Weights are rounded from those of the INT8 file.
 
     Known limits: ONNX Runtime's CPU provider runs FP16 files, but not faster, and has no BF16
     convolutions. BF16 is refused for INT8 files: a scale needs more than 8 bits. What an
