@@ -148,23 +148,6 @@ def is_float(value: ir.Value) -> bool:
     return value.dtype is None or value.dtype.name == "FLOAT"
 
 
-def telling(value: ir.Value) -> tuple[ir.Value, int | None]:
-    """The numbers that decide an output: those behind labels, the logits before a Softmax.
-
-    Returns:
-        They, and along which axis the largest one is the label; None where there is no ArgMax.
-    """
-    axis = None
-    while (maker := value.producer()) is not None:
-        source = maker.inputs[0] if maker.inputs else None
-        if source is None or (is_float(value) and maker.op_type != "Softmax"):
-            break
-        if maker.op_type == "ArgMax":
-            axis = int(attribute(maker, "axis", 0))
-        value = source
-    return value, axis
-
-
 def readers(value: ir.Value) -> list[ir.Node]:
     return [use.node for use in value.uses()]
 

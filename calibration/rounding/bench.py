@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import telling
+from calibration.graph.telling import telling_values
 from calibration.observing.probe import Probe
 from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.sites import Site
@@ -129,14 +129,14 @@ class Bench:
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
     def output_sqnr(self) -> NDArray[np.float64]:
-        """Of the network's outputs in dB, one number a sample held back: the mean over outputs.
+        """Of what decides the outputs, in dB: one number a sample held back, the mean over outputs.
 
         0 where no output comes from numbers of both networks.
         """
         samples = self._judge
         probe, outputs = self._both()
-        names = [telling(value)[0].name or "" for value in self._real.graph.outputs]
-        compared = [name for name in dict.fromkeys(names) if name in outputs]
+        names = [told.name for told in telling_values(self._real.graph)]
+        compared = [name for name in names if name in outputs]
         if not compared:
             return np.zeros(len(samples))
         for name in compared:

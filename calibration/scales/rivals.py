@@ -48,6 +48,9 @@ MOST_SAMPLES = 6
 WORK = 1e12
 """Multiply-adds of the model itself that refining may spend: 10 to 20 s on two cores."""
 
+MOST_RUNS = 160
+"""Of a small network, on one sample each, that refining may spend."""
+
 
 @dataclass(frozen=True)
 class Rivalry:
@@ -104,4 +107,4 @@ def compete(
 def _runs(model: ir.Model) -> int:
     """Of one sample, that refining may spend."""
     work = sum(multiply_adds(node) for node in model.graph if node.op_type in WEIGHTED)
-    return int(WORK / work) if work else 0
+    return min(int(WORK / work), MOST_RUNS) if work else 0

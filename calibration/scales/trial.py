@@ -5,26 +5,28 @@ a run and not a new file. The float outputs are computed once, and compared insi
 Biases stay float: in int32 they are exact enough not to matter, and their grid would depend on the
 scales.
 
-Outputs are judged in dB of energy over noise. Where an ArgMax makes labels of them, energy is the
-wrong judge: most voxels are free space, most pixels are road, and what is rare costs little. There
-the probabilities decide, with P of the float network and R of the rounded one, every class alike:
+What decides the outputs (`calibration.graph.telling`) is judged in dB of energy over noise. Where
+labels are made of it, energy is the wrong judge: most voxels are free space, most pixels are road,
+and what is rare costs little. There the probabilities decide, with P of the float network and R of
+the rounded one, every class alike:
 
     overlap = mean over classes of [ sum over positions of min(P, R) / sum of max(P, R) ]
 
-and the noise is what is missing to 1. On a trained FlashOcc this ranks assignments as their mIoU on
-ground truth does; by energy, one that lost 2.2 points came before one that lost 1.1.
+and the noise is what is missing to 1. Chances, each a Sigmoid, are judged so too, as one class. On
+a trained FlashOcc this ranks assignments as their mIoU on ground truth does; by energy, one that
+lost 2.2 points came before one that lost 1.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import is_float, telling
+from calibration.graph.telling import Judged, Telling, telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
 from calibration.qdq.insertion import insert
@@ -44,19 +46,7 @@ KEPT_BYTES = 1 << 28
 FEWEST_POSITIONS = 1.0
 """Of a class, by probability: what is expected nowhere says nothing."""
 
-
-@dataclass(frozen=True)
-class Told:
-    """Numbers that decide an output.
-
-    Attributes:
-        labels: the axis of the classes, where the largest number is the label.
-        rank: of the numbers, where there are labels.
-    """
-
-    name: str
-    labels: int | None = None
-    rank: int = 0
+_TINY = 1e-30
 
 
 class Trial:
@@ -71,7 +61,7 @@ class Trial:
     def __init__(self, job: Job, model: ir.Model, grids: WeightGrids, count: int) -> None:
         assert job.samples is not None  # checked by the caller
         self._job = job
-        self._told = _told(model)
+        self._told = telling_values(model.graph)
         self._feeds: list[dict[str, Array]] = []
         self._real: list[dict[str, Array]] = []
         self._inputs: dict[str, tuple[str, str]] = {}
@@ -91,10 +81,10 @@ class Trial:
             seen = iter(self._session.run(None, {**feed, **given, **real}))
             for told in self._told:
                 true = real[_input_name(told)]
-                if told.labels is None:
+                if told.judged is Judged.ENERGY:
                     found.append(decibels(_energy(true), float(next(seen))))
                 else:
-                    found.append(_overlap_db(true, told.labels, next(seen), next(seen)))
+                    found.append(_overlap_db(true, told.axis, next(seen), next(seen)))
         return float(np.mean(found))
 
     def _run_real(self, model: ir.Model, count: int) -> None:
@@ -117,7 +107,7 @@ class Trial:
             self._feeds.append(feed)
             self._real.append(
                 {
-                    _input_name(told): _probabilities(array, told.labels)
+                    _input_name(told): _judged(array, told)
                     for told, array in zip(self._told, outputs, strict=True)
                 }
             )
@@ -155,23 +145,11 @@ class Trial:
         return copy
 
 
-def _told(model: ir.Model) -> list[Told]:
-    found: dict[str, Told] = {}
-    for output in model.graph.outputs:
-        value, axis = telling(output)
-        if value.producer() is None or not is_float(value):
-            continue
-        rank = 0 if value.shape is None else len(value.shape)
-        labels = axis % rank if axis is not None and rank else None
-        found[value.name or ""] = Told(value.name or "", labels, rank)
-    return list(found.values())
-
-
 def _values(model: ir.Model) -> dict[str, ir.Value]:
     return {value.name or "": value for node in model.graph for value in node.outputs}
 
 
-def _input_name(told: Told) -> str:
+def _input_name(told: Telling) -> str:
     """Of the float network's numbers, or probabilities, in the session of the rounded one."""
     return f"{told.name}/real"
 
@@ -191,7 +169,7 @@ def _as_inputs(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _compare(graph: ir.Graph, made: ir.Value, told: Told) -> None:
+def _compare(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
     """One output more, the noise's energy; or two, by class: sum of min(P, R) and sum of R."""
     import onnx_ir as ir
 
@@ -204,14 +182,20 @@ def _compare(graph: ir.Graph, made: ir.Value, told: Told) -> None:
 
     real = ir.val(_input_name(told), type=ir.TensorType(ir.DataType.FLOAT), shape=made.shape)
     graph.inputs.append(real)
-    if told.labels is None:
+    if told.judged is Judged.ENERGY:
         found = [node("ReduceSumSquare", node("Sub", made, real), keepdims=0)]
+    elif told.axis is None:
+        chances = node("Sigmoid", made)
+        found = [
+            node("ReduceSum", value, keepdims=0) for value in (node("Min", chances, real), chances)
+        ]
     else:
-        axes = np.array([axis for axis in range(told.rank) if axis != told.labels], np.int64)
+        rank = len(made.shape or ())
+        axes = np.array([axis for axis in range(rank) if axis != told.axis], np.int64)
         name = f"{told.name}/axes"
         others = ir.val(name, const_value=ir.tensor(axes, name=name))
         graph.register_initializer(others)
-        shares = node("Softmax", made, axis=told.labels)
+        shares = node("Softmax", made, axis=told.axis)
         both = [node("Min", shares, real), shares]
         found = [node("ReduceSum", value, others, keepdims=0) for value in both]
     for value in found:
@@ -219,21 +203,23 @@ def _compare(graph: ir.Graph, made: ir.Value, told: Told) -> None:
         graph.outputs.append(value)
 
 
-def _probabilities(array: Array, labels: int | None) -> Array:
-    """A softmax over the classes; the numbers themselves where there are none."""
-    if labels is None:
+def _judged(array: Array, told: Telling) -> Array:
+    """Probabilities where those are judged, else the numbers themselves."""
+    if told.judged is Judged.ENERGY:
         return array
-    raised: NDArray[np.float32] = np.exp(array - array.max(axis=labels, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=labels, keepdims=True), np.float32)
+    if told.axis is None:
+        return np.asarray(1 / (1 + np.exp(-np.clip(array, -80, 80))), np.float32)
+    raised: NDArray[np.float32] = np.exp(array - array.max(axis=told.axis, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=told.axis, keepdims=True), np.float32)
 
 
-def _overlap_db(true: Array, labels: int, least: Array, made: Array) -> float:
+def _overlap_db(true: Array, axis: int | None, least: Array, made: Array) -> float:
     """Args: P, the axis of its classes, then by class the sums of min(P, R) and of R."""
-    axes = tuple(axis for axis in range(true.ndim) if axis != labels)
-    real = np.sum(true, axis=axes, dtype=np.float64)
+    axes = tuple(other for other in range(true.ndim) if other != axis)
+    real = np.atleast_1d(np.sum(true, axis=axes, dtype=np.float64))
     expected = real >= min(FEWEST_POSITIONS, float(real.max()))
-    most = real + made - least  # max(a, b) = a + b - min(a, b)
-    overlap = float(np.mean(least[expected] / most[expected]))
+    most = np.maximum(real + made - least, _TINY)  # max(a, b) = a + b - min(a, b)
+    overlap = float(np.mean((np.atleast_1d(least) / most)[expected]))
     return decibels(1.0, 1.0 - overlap)
 
 
