@@ -31,6 +31,9 @@ FLAGS = [
     "--hide-scrollbars",
 ]
 
+SCRIPT_S = 540
+"""A checker that looks at every element of a long page takes minutes on a busy machine."""
+
 
 class BrowserError(RuntimeError):
     """chromedriver answered with an error."""
@@ -69,6 +72,7 @@ class Browser:
             capabilities = {
                 "goog:chromeOptions": options,
                 "goog:loggingPrefs": {"browser": "ALL"},
+                "timeouts": {"script": 1000 * SCRIPT_S},
             }
             answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
             self._session = f"/session/{answer['sessionId']}"
@@ -171,7 +175,7 @@ class Browser:
             self._base + path, data, {"Content-Type": "application/json"}, method=method
         )
         try:
-            with self._opener.open(request, timeout=120) as answer:
+            with self._opener.open(request, timeout=SCRIPT_S + 60) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             with error:

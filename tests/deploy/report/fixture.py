@@ -216,5 +216,6 @@ def full_report(
             ],
         },
         "agreement": parts.agreement(first, grids["int8-onnxruntime"][0], list(CLASSES)),
+        "waterfall": parts.waterfall(),
         "occupancy": scenes,
     }

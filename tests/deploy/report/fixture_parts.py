@@ -427,3 +427,16 @@ def agreement(
             "alone": alone(),
         }
     ]
+
+
+def waterfall() -> list[dict[str, Any]]:
+    """A chain of four steps, one of which has no evidence."""
+    rows: list[dict[str, Any]] = [
+        {"stage": "PyTorch", "value": 31.7},
+        {"stage": "traced", "owner": "tracer", "after": "PyTorch", "value": 31.7, "exact": True},
+        {"stage": "INT8", "owner": "rounding", "after": "traced", "value": 30.9, "sqnr_db": 24.5},
+        {"stage": "engine", "owner": "builder", "after": "INT8", "missing": "no device here"},
+    ]
+    rows[1] |= {"loss": 0.0, "low": 0.0, "high": 0.0}
+    rows[2] |= {"loss": 0.8, "low": 0.3, "high": 1.3, "step_sqnr_db": 24.5, "exact": False}
+    return [{**row, "metric": "" if "missing" in row else "miou", "samples": 4} for row in rows]

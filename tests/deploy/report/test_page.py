@@ -358,3 +358,11 @@ def test_the_layer_that_loses_most_by_itself_is_named(full: dict[str, Any], html
     first = re.search(r"<code>([^<]*)</code>.*?<b>([^<]*)</b>", told, re.DOTALL)
     assert first is not None
     assert first.groups() == (full["agreement"][0]["alone"][40]["node"], "0.3 dB")
+
+
+def test_each_loss_of_the_waterfall_has_its_owner(html: str) -> None:
+    text = Page(html).text
+    assert re.search(
+        r"INT8after traced\s*rounding\s*30.9\S*mIoU\s*0.8.*0.3.* to 1.3.*24.5 dB", text
+    )
+    assert re.search(r"engineafter INT8\s*builder\s*no evidence: no device here", text)
