@@ -31,6 +31,7 @@ from calibration.samples import open_samples
 from calibration.samples.base import Samples, inputs_of
 from calibration.samples.rolling import rolled
 from exporters import export
+from exporters.files import write_text
 from exporters.modelfile import ModelFile
 from runtimes import build, environment
 
@@ -68,8 +69,8 @@ def samples_of(model: ModelFile, count: int) -> Samples:
 def in_precision(model: ModelFile, precision: str, folder: Path, count: int) -> Path:
     """The model file whose engine is asked for."""
     output = folder / f"{model.path.stem}.{precision}.onnx"
-    if precision == "fp32":
-        return model.path
+    if precision == "fp32" or output.exists():
+        return model.path if precision == "fp32" else output
     if precision == "fp16":
         cast(model, output, overwrite=True)
     else:
@@ -146,6 +147,7 @@ def main() -> None:
         folder = asked.models or Path(scratch)
         entry = results.setdefault(asked.variant, {})
         model = exported(asked.variant, folder, entry)
+        _write(results, asked.output)  # what follows takes minutes of its own
         if asked.precision:
             path = in_precision(model, asked.precision, folder, asked.samples)
             found = built(path, Path(scratch))
@@ -154,7 +156,11 @@ def main() -> None:
         if asked.share:
             entry["cpu"] = shares(model, asked.runs)
             print(json.dumps(entry["cpu"], indent=2))
-    asked.output.write_text(json.dumps(results, indent=2) + "\n")
+        _write(results, asked.output)
+
+
+def _write(results: dict[str, Any], output: Path) -> None:
+    write_text(output, json.dumps(results, indent=2) + "\n", overwrite=True)
 
 
 if __name__ == "__main__":
