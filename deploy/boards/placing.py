@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.boards.jobs import BoardCase
-from exporters.errors import MissingRequirementError, UserError
+from exporters.errors import MissingRequirementError, UserError, did_you_mean
 from exporters.files import sha256_bytes, sha256_file
 from exporters.modelfile import ModelFile, canonical_json
 from runtimes.graphview import all_nodes
@@ -86,6 +86,8 @@ def choose(asked: str | None, runtimes: Mapping[str, str]) -> str:
     >>> choose(None, {"tensorrt": "8.5.2.2", "trtexec": "8.5.2", "onnxruntime": "1.16"})
     'trtexec'
     """
+    if asked is not None and asked not in RUNTIMES:
+        raise UserError(f"boards do not run {asked!r}", fix=did_you_mean(asked, RUNTIMES))
     usable = [name for name in ("tensorrt", "tensorrt_rtx", *RUNTIMES[1:]) if name in runtimes]
     if _major(runtimes.get("tensorrt", "0")) < BINDINGS_FROM and "tensorrt" in usable:
         usable.remove("tensorrt")

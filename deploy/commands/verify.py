@@ -72,7 +72,7 @@ def command(
     ] = None,
     board_runtime: Annotated[
         str | None,
-        typer.Option(help="tensorrt or onnxruntime; else TensorRT where the board has it."),
+        typer.Option(help="tensorrt, trtexec or onnxruntime; else TensorRT where there is one."),
     ] = None,
     board_python: Annotated[
         str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")

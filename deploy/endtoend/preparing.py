@@ -19,6 +19,7 @@ from deploy.endtoend.frames import open_frames
 from exporters.errors import UserError
 from exporters.modelfile import ModelSpec
 from exporters.spans import POST, listening, span
+from exporters.streaming import Stream
 
 Execute = Callable[[Mapping[str, Array]], tuple[Mapping[str, Array], Mapping[str, float]]]
 """Feeds to outputs, and seconds of steps that it took itself and did not mark."""
@@ -54,6 +55,9 @@ class Preparing:
         if not self.count:
             raise UserError(f"{source} holds no frame", fix="Name a source that has some")
         self._answer = answer_of(spec, post)
+        self._spec = spec
+        self._execute: Execute | None = None
+        self._stream = Stream(spec, self._now)  # of another drive maybe, which costs the same
 
     @property
     def answers(self) -> bool:
@@ -61,19 +65,29 @@ class Preparing:
         return self._answer is not None
 
     def feeds(self, index: int) -> dict[str, Array]:
-        return inputs_of(self._source.sample(index % self.count))
+        """Inputs of frame ``index``, with the states that the frame before has left."""
+        return self._stream.feeds(inputs_of(self._source.sample(index % self.count)))
 
     def frame(self, index: int, execute: Execute) -> Spent:
         """Do frame ``index`` from its files to its answer."""
+        self._execute = execute
         with listening() as spans:
             feeds = self.feeds(index)
             outputs, seconds = execute(feeds)
+            self._stream.keep(outputs)
             if self._answer is not None:
                 with span(POST):
                     self._answer(outputs)
         for step, spent in seconds.items():
             spans.seconds[step] += spent
         return Spent({name: 1e3 * spent for name, spent in spans.seconds.items()})
+
+    def _now(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What the network makes of ``feeds``; zeros for its states before it has run."""
+        if self._execute is not None:
+            return self._execute(feeds)[0]
+        ports = {state.output: self._spec.input(state.input) for state in self._spec.states}
+        return {name: np.zeros(port.shape, port.dtype) for name, port in ports.items()}  # type: ignore[arg-type]
 
 
 def digest_of(feeds: Mapping[str, Any]) -> str:

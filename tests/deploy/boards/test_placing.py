@@ -51,6 +51,12 @@ def test_what_a_board_lacks_is_said(asked: str | None, words: str, fix: str) -> 
     assert fix in raised.value.fix
 
 
+def test_a_runtime_that_no_board_has_is_refused() -> None:
+    with pytest.raises(UserError, match="boards do not run 'onnxruntim'") as raised:
+        choose("onnxruntim", JETPACK_6)
+    assert "did you mean 'onnxruntime'" in raised.value.fix.lower()
+
+
 def test_engines_of_other_wishes_are_other_engines(tmp_path: Path) -> None:
     model = models.save(models.conv(), tmp_path / "m.onnx")
     plain = place(BoardCase("m", model), JETPACK_6, "/c", tmp_path).plan
