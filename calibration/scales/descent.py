@@ -1,11 +1,13 @@
 """From a good assignment of scales to a better one: one tensor after the other, by the outputs.
 
 Noise adds up over a network, and a few tensors make most of it. Those whose proposals differ most
-come first; for each the proposals of all contestants are tried, and the best stays. What is gained
-has to show on samples that the search has not seen as well.
+come first; for each the proposals of all contestants are tried, and the best stays. This is
+coordinate descent, one round of it: a second one gained 0.2 dB on FlashOcc where the first had
+gained 2.3.
 
-This is coordinate descent, one round of it: a second one gained 0.2 dB on FlashOcc where the first
-had gained 2.3.
+Few samples invite luck: on a car detector calibrated with five frames the search took the outputs
+from 8.5 to 14.5 dB, and lost five of fourteen cars on others. So a change has to help most of the
+samples that are looked at, and all changes together those that were not.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from calibration.scales.auto import Choice
 from calibration.scales.methods import Scale
@@ -24,10 +28,15 @@ if TYPE_CHECKING:
 Assign = Callable[[list[Choice]], dict["ir.Value", Scale]]
 Progress = Callable[[str, int, int], None]
 
-LOOKED_AT = 4
-"""Samples that one proposal is tried on; the others judge the result."""
+FEWEST_SAMPLES = 8
+"""Half of them to look at, half to judge by; with fewer nothing is searched."""
+
+MOST = 0.75
+"""Of the samples that are looked at have to gain from a change."""
 
 GAIN_DB = 0.02
+"""What a change has to gain on their mean."""
+
 APART = 0.1
 """Proposals within a tenth of each other count as one."""
 
@@ -38,12 +47,10 @@ class Descent:
 
     Attributes:
         changed: groups of tensors that got another scale.
-        fidelity_db: of the outputs, over all samples of the trial.
     """
 
     choices: list[Choice]
-    changed: int
-    fidelity_db: float
+    changed: int = 0
 
 
 def descend(
@@ -59,28 +66,30 @@ def descend(
 
     Args:
         assign: from one choice a group to a scale for every tensor.
-        runs: of the network on one sample that may be spent, judging included.
+        runs: of the network on one sample that trying proposals may cost.
     """
-    before = trial.fidelity_db(assign(start))
-    looked_at = min(LOOKED_AT, len(trial))
+    if len(trial) < FEWEST_SAMPLES:
+        return Descent(start)
+    looked_at, unseen = slice(0, len(trial), 2), slice(1, len(trial), 2)
     tries = [
         (index, proposal)
         for index, proposals in _by_spread(start, others)
         for proposal in proposals
-    ][: max((runs - 2 * len(trial)) // looked_at, 0)]
-    best, choices = trial.fidelity_db(assign(start), looked_at), list(start)
+    ][: runs // ((len(trial) + 1) // 2)]
+    choices, best = list(start), trial.fidelities_db(assign(start), looked_at)
     for done, (index, proposal) in enumerate(tries):
         candidate = [*choices[:index], proposal, *choices[index + 1 :]]
-        found = trial.fidelity_db(assign(candidate), looked_at)
-        if found > best + GAIN_DB:
+        found = trial.fidelities_db(assign(candidate), looked_at)
+        if np.mean(found - best) > GAIN_DB and np.mean(found > best) >= MOST:
             best, choices = found, candidate
         if progress:
             progress("scales, refined", done + 1, len(tries))
-    after = trial.fidelity_db(assign(choices)) if tries else before
-    if after <= before:
-        return Descent(start, 0, before)
     changed = sum(a is not b for a, b in zip(choices, start, strict=True))
-    return Descent(choices, changed, after)
+    if not changed:
+        return Descent(start)
+    gains = trial.fidelities_db(assign(choices), unseen)
+    gains -= trial.fidelities_db(assign(start), unseen)
+    return Descent(choices, changed) if gains.mean() > 0 else Descent(start)
 
 
 def _by_spread(

@@ -44,7 +44,7 @@ MARGIN_DB = 0.5
 """Choices made for each tensor have seen more than these few samples: ahead by less, a rival loses.
 """
 
-MOST_SAMPLES = 6
+MOST_SAMPLES = 8
 WORK = 1e12
 """Multiply-adds of the model itself that refining may spend: 10 to 20 s on two cores."""
 
@@ -90,7 +90,7 @@ def compete(
         return Rivalry(contestants[first], first, {})
     found: dict[str, float] = {}
     for done, (name, choices) in enumerate(contestants.items()):
-        found[name] = trial.fidelity_db(assign(choices))
+        found[name] = float(trial.fidelities_db(assign(choices)).mean())
         if job.progress:
             job.progress("scales, compared", done + 1, len(contestants))
     winner = max(found, key=lambda name: found[name] - (MARGIN_DB if name in RIVALS else 0.0))
@@ -99,7 +99,7 @@ def compete(
         trial, contestants[winner], others, assign, runs=_runs(model), progress=job.progress
     )
     if end.changed:
-        found[REFINED] = end.fidelity_db
+        found[REFINED] = float(trial.fidelities_db(assign(end.choices)).mean())
     rounded = {name: round(db, 2) for name, db in found.items()}
     return Rivalry(end.choices, winner, rounded, end.changed)
 

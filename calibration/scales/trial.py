@@ -46,6 +46,8 @@ KEPT_BYTES = 1 << 28
 FEWEST_POSITIONS = 1.0
 """Of a class, by probability: what is expected nowhere says nothing."""
 
+ALL = slice(None)
+
 _TINY = 1e-30
 
 
@@ -73,19 +75,23 @@ class Trial:
         """How many samples there are; 0 where no output comes from numbers of both networks."""
         return len(self._feeds)
 
-    def fidelity_db(self, scales: Mapping[ir.Value, Scale], count: int | None = None) -> float:
-        """Of the outputs: the mean over outputs and over the first ``count`` samples, or all."""
+    def fidelities_db(
+        self, scales: Mapping[ir.Value, Scale], which: slice = ALL
+    ) -> NDArray[np.float64]:
+        """Of the outputs, their mean; one number for every sample of ``which``."""
         given = self._given({value.name or "": scale for value, scale in scales.items()})
-        found = []
-        for feed, real in list(zip(self._feeds, self._real, strict=True))[:count]:
+        rows = []
+        for feed, real in zip(self._feeds[which], self._real[which], strict=True):
             seen = iter(self._session.run(None, {**feed, **given, **real}))
+            row = []
             for told in self._told:
                 true = real[_input_name(told)]
                 if told.judged is Judged.ENERGY:
-                    found.append(decibels(_energy(true), float(next(seen))))
+                    row.append(decibels(_energy(true), float(next(seen))))
                 else:
-                    found.append(_overlap_db(true, told.axis, next(seen), next(seen)))
-        return float(np.mean(found))
+                    row.append(_overlap_db(true, told.axis, next(seen), next(seen)))
+            rows.append(float(np.mean(row)))
+        return np.array(rows)
 
     def _run_real(self, model: ir.Model, count: int) -> None:
         job = self._job
