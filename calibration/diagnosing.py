@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Samples
 from calibration.samples.checks import too_few
 from calibration.samples.doctor import Diagnosis, Examination, diagnose, examine
+from calibration.samples.findings import Finding
 from calibration.samples.rolling import as_given
+from calibration.samples.sequences import HISTORY_LENGTH
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -53,4 +55,24 @@ def diagnosed(
         return examine(feeds, expected, described=spec is not None, progress=told)
 
     other = examined(evaluation) if evaluation is not None else None
-    return diagnose(examined(samples), min_samples, other).requiring(known)
+    found = examined(samples)
+    diagnosis = diagnose(found, min_samples, other).requiring(known)
+    return diagnosis.plus(_without_past(found, spec))
+
+
+def _without_past(found: Examination, spec: ModelSpec | None) -> Iterator[Finding]:
+    """A note where a model could remember, and no sample has anything behind it."""
+    length = (
+        next((i.name for i in spec.inputs if i.semantics == HISTORY_LENGTH), "") if spec else ""
+    )
+    column = f"{length} mean"
+    if column in found.summary_names:
+        if found.summaries[:, found.summary_names.index(column)].any():
+            return
+        yield Finding(
+            "no-past",
+            "note",
+            "every sample is the first of its sequence: what the model remembers has no part in "
+            "its ranges",
+            "Give sequences in order of time, as synthetic:2x20 does",
+        )

@@ -30,6 +30,7 @@ CODES: Mapping[str, str] = {
     "drift": "another distribution than the evaluation set's",
     "overlap": "samples that the calibration set and the set to be judged by share",
     "drift-untested": "too few samples to compare two sets",
+    "no-past": "single frames for a model that remembers",
     "unstable-ranges": "activations whose range one more sample would widen",
 }
 """Findings that a set can have, ``--i-know`` knows these."""

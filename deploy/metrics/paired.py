@@ -159,9 +159,9 @@ def set_interval(
         )
     value = float(pool(np.ones((1, count)))[0])
     without_one = _of_sets(pool, count, lambda start, size: 1.0 - np.eye(size, count, start))
-    pull = without_one.mean() - without_one  # where each sample pulls the value to
-    if not (math.isfinite(value) and np.isfinite(pull).all()):
+    if not (math.isfinite(value) and np.isfinite(without_one).all()):
         raise UserError("a metric is NaN or infinite; no interval can be computed")
+    pull = without_one.mean() - without_one  # where each sample pulls the value to
     error = math.sqrt((count - 1) / count * float(pull @ pull))
     upper = (1 + confidence) / 2
     low, high, method = value, value, STUDENT if count < ENOUGH_TO_RESAMPLE else BCA

@@ -253,7 +253,8 @@ def test_a_finding(provoke: Callable[[], Diagnosis], code: str, severity: str, w
 
 
 def test_every_finding_is_provoked() -> None:
-    assert {code for _, code, _, _ in PROVOKED} | {"unstable-ranges"} == set(CODES)
+    elsewhere = {"unstable-ranges", "no-past"}  # test_observers, test_rolling
+    assert {code for _, code, _, _ in PROVOKED} | elsewhere == set(CODES)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,17 @@ def test_a_set_is_known_again_with_and_without_its_states(
     assert list(hashes_of(rolled(drives, file))) == list(hashes_of(drives))
 
 
+def test_frames_without_a_past_are_noted(
+    file: ModelFile, drives: NpzSamples, tmp_path: Path
+) -> None:
+    single = drives.subset([0, FRAMES])
+    options = QuantizeOptions(policy="onnxruntime", scales="minmax", correct_bias=False)
+    for samples, noted in ((single, True), (drives.subset(range(2)), False)):
+        made = quantize(file, samples, tmp_path / f"{noted}.onnx", options)
+        found = made.report["calibration_set"]["findings"]
+        assert ("no-past" in [finding["code"] for finding in found]) == noted
+
+
 def test_sets_hold_whole_beginnings_of_sequences(file: ModelFile, tmp_path: Path) -> None:
     spec = file.require_spec()
     for options in ({"count": 5, "seed": 1}, {"split": "calibration=3,held-out=2"}):
