@@ -15,7 +15,7 @@ from typing import Any
 
 from exporters.errors import MissingRequirementError, UserError
 from exporters.modelfile import ModelFile
-from runtimes import targets
+from runtimes import ort_plugins, targets
 from runtimes.base import (
     Array,
     Availability,
@@ -30,6 +30,7 @@ from runtimes.base import (
 from runtimes.cuda import device_problem
 from runtimes.feeds import check_feeds
 from runtimes.graphview import GraphView
+from runtimes.ort_plugins import RTX, Plugin
 from runtimes.rules import check_table
 
 _CPU = "CPUExecutionProvider"
@@ -56,15 +57,17 @@ class OrtRuntime:
     Attributes:
         providers: in order of preference; the first one must take the model.
         package: what ``pip`` installs to have it.
+        plugin: where the first provider comes from, if not from ONNX Runtime itself.
     """
 
     name: str
     providers: tuple[str, ...]
     package: str
     evidence: Evidence
+    plugin: Plugin | None = None
 
     def probe(self) -> Availability:
-        problem = _provider_problem(self.providers[0])
+        problem = self._problem()
         return Availability(
             runtime=self.name,
             version=_version(),
@@ -74,6 +77,11 @@ class OrtRuntime:
             reason=problem or "it runs the model file itself, there is nothing to build",
             fix=f"pip install {self.package}" if problem else "",
         )
+
+    def _problem(self) -> str:
+        if self.plugin is not None and _version() is not None:
+            return ort_plugins.problem(self.plugin)
+        return _provider_problem(self.providers[0])
 
     def preflight(self, model: ModelFile, target: str | None = None) -> list[Finding]:
         """Load the model for real; what ONNX Runtime refuses is one finding with its words."""
@@ -120,7 +128,7 @@ class OrtRuntime:
             UserError: not a model file, or it has an operator that ONNX Runtime does not know.
             MissingRequirementError: the provider is not there or did not start.
         """
-        problem = _provider_problem(self.providers[0])
+        problem = self._problem()
         if problem:
             raise MissingRequirementError(
                 f"{self.name} cannot run here: {problem}", fix=f"pip install {self.package}"
@@ -129,7 +137,7 @@ class OrtRuntime:
             raise UserError(
                 f"no model file at {path}", fix="Check the path, or run: edgeport export"
             )
-        return OrtSession(self.name, path, self.providers, threads, kernels)
+        return OrtSession(self.name, path, self.providers, threads, kernels, self.plugin)
 
 
 def cpu() -> OrtRuntime:
@@ -143,6 +151,12 @@ def cuda() -> OrtRuntime:
 def tensorrt() -> OrtRuntime:
     providers = (_TENSORRT, _CUDA, _CPU)
     return OrtRuntime("onnxruntime-tensorrt", providers, "onnxruntime-gpu", Evidence.WRITTEN)
+
+
+def tensorrt_rtx() -> OrtRuntime:
+    package = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+    providers = (RTX.provider, _CPU)
+    return OrtRuntime("onnxruntime-tensorrt-rtx", providers, package, Evidence.WRITTEN, RTX)
 
 
 class OrtSession:
@@ -159,9 +173,10 @@ class OrtSession:
         providers: Sequence[str],
         threads: int | None,
         kernels: Path | None = None,
+        plugin: Plugin | None = None,
     ) -> None:
         self.runtime = runtime
-        self._session: Any = _open(path, providers, threads, kernels)
+        self._session: Any = _open(path, providers, threads, kernels, plugin)
         landed = self._session.get_providers()[0]
         if landed != providers[0]:
             raise MissingRequirementError(
@@ -183,7 +198,13 @@ class OrtSession:
         self._session = None
 
 
-def _open(path: Path, providers: Sequence[str], threads: int | None, kernels: Path | None) -> Any:
+def _open(
+    path: Path,
+    providers: Sequence[str],
+    threads: int | None,
+    kernels: Path | None,
+    plugin: Plugin | None,
+) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -196,6 +217,9 @@ def _open(path: Path, providers: Sequence[str], threads: int | None, kernels: Pa
     if kernels is not None:
         _register(kernels, options)
     try:
+        if plugin is not None:  # the CPU takes what the plugin leaves
+            options.add_provider_for_devices(ort_plugins.devices(plugin), {})
+            return onnxruntime.InferenceSession(str(path), options)
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # its exceptions share no public base class
         raise _load_error(path, error) from error

@@ -14,6 +14,7 @@ _FACTORIES = {
     "onnxruntime": "runtimes.ort:cpu",
     "onnxruntime-cuda": "runtimes.ort:cuda",
     "onnxruntime-tensorrt": "runtimes.ort:tensorrt",
+    "onnxruntime-tensorrt-rtx": "runtimes.ort:tensorrt_rtx",
     "openvino": "runtimes.openvino:OpenVino",
     "tensorrt": "runtimes.tensorrt.adapter:TensorRT",
 }
