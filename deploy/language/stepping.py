@@ -43,6 +43,7 @@ class LanguageModel:
         self._session = session
         self._states: dict[str, NDArray[Any]] = {}
         self._checked = False
+        self._keeps = any(port.name == "logits_to_keep" for port in spec.inputs)
         self.reset()
 
     @classmethod
@@ -105,17 +106,20 @@ class LanguageModel:
         """Take ``ids`` in and return real logits float64 ``[keep, vocabulary]`` of the last ones.
 
         Args:
-            keep: 0 for all of ``ids``.
+            keep: 0 for all of ``ids``; files for TensorRT give the last one's only.
 
         Raises:
             UserError: no ids, an id that the model does not know, or the context is full.
         """
         self._require_fitting(ids)
-        feeds = {
-            "input_ids": np.asarray([ids], np.int64),
-            "logits_to_keep": np.array([keep], np.int64),
-            **self._states,
-        }
+        feeds = {"input_ids": np.asarray([ids], np.int64), **self._states}
+        if self._keeps:
+            feeds["logits_to_keep"] = np.array([keep], np.int64)
+        elif keep != 1:
+            raise UserError(
+                "this file gives logits of the last token only",
+                fix="Compare the form for ONNX Runtime, which has the same bits",
+            )
         run = self._session.execute if self._checked else self._session.run
         outputs = run(feeds)
         self._checked = True

@@ -11,6 +11,13 @@ from exporters.illm.source import Source
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec, StateSpec, WeightsSource
 from exporters.versions import tool_versions
 
+_KEEP = InputSpec(
+    "logits_to_keep",
+    "int64",
+    (1,),
+    "tensor",
+    {"meaning": "of how many last tokens logits are wanted; 0 for all"},
+)
 _INTEGER_LOGITS = "logits x logits_mantissa / 2^logits_exponent"
 
 
@@ -60,13 +67,7 @@ def describe(
         task="language",
         inputs=(
             InputSpec("input_ids", "int64", (1, "tokens"), "token-ids"),
-            InputSpec(
-                "logits_to_keep",
-                "int64",
-                (1,),
-                "tensor",
-                {"meaning": "of how many last tokens logits are wanted; 0 for all"},
-            ),
+            *(() if options.runtime == "tensorrt" else (_KEEP,)),
             *(InputSpec(f"past.{n}", d, (*s, "past", w), "state") for n, d, s, w in caches),
         ),
         outputs=(

@@ -11,6 +11,7 @@ from exporters.illm.decoder import Cache, Setting, decode
 from exporters.illm.placing import Bits, Placement, QuantizedLayer
 from exporters.illm.weights import LEVELS
 from exporters.ops.onnx_backend import GraphBackend, Shape
+from exporters.ops.tensorrt_backend import TensorRtBackend
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +47,9 @@ class Emission:
         """The model: reads each of ``layers`` when its turn comes."""
         c, graph = self._config, self._graph
         ids = graph.input("input_ids", "int64", [1, "tokens"])
-        keep = graph.input("logits_to_keep", "int64", [1])
+        # a value that decides sizes is nothing to build an engine for
+        last_only = isinstance(graph, TensorRtBackend)
+        keep = graph.constant([1]) if last_only else graph.input("logits_to_keep", "int64", [1])
         past = [self._cache_input(index) for index in range(c.layers)]
         outcome = decode(
             ids,

@@ -39,8 +39,9 @@ class ExportOptions:
             at most 8192.
         functions: keep the operators as functions; False writes their bodies out, for runtimes
             that know no functions.
-        runtime: whose operators to use. For ``tensorrt`` (no functions, up to 512 positions)
-            products are float-typed and exact, see `exporters.ops.tensorrt_backend`.
+        runtime: whose operators to use. For ``tensorrt`` (no functions, up to 512 positions,
+            logits of the last token) products are float-typed and exact, see
+            `exporters.ops.tensorrt_backend`.
     """
 
     checkpoint: Path

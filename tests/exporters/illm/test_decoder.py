@@ -50,7 +50,9 @@ class Runner:
         }
 
     def step(self, ids: list[int], keep: int = 0) -> dict[str, Any]:
-        feeds = {"input_ids": np.array([ids]), "logits_to_keep": np.array([keep]), **self.past}
+        feeds = {"input_ids": np.array([ids]), **self.past}
+        if any(value.name == "logits_to_keep" for value in self.session.get_inputs()):
+            feeds["logits_to_keep"] = np.array([keep])
         outputs = dict(zip(self.names, self.session.run(None, feeds), strict=True))
         self.past = {name: outputs[name.replace("past", "present")] for name in self.past}
         return outputs
