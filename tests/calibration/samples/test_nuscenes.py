@@ -65,6 +65,40 @@ def test_images_poses_and_intrinsics_are_those_of_the_key_frame(tree: Path) -> N
     assert set(frame.rig.names) == set(NUSCENES_CAMERAS)
 
 
+def test_the_past_of_a_key_frame_is_that_of_its_scene(tree: Path) -> None:
+    """Three scenes of four frames, five metres apart."""
+    root = root_of(tree)
+    frame = root.camera_frame("sample-0006")
+    front = [rig.ordered(["CAM_FRONT"]).cameras[0] for rig in (frame.rig, *frame.past)]
+    assert [camera.ego2global[0, 3] for camera in front] == [1010, 1005, 1000]
+    assert {camera.ego2global[1, 3] for camera in front} == {200}
+    assert root.camera_frame("sample-0004").past == ()
+
+
+def test_what_boxes_do_is_read(copy: Path) -> None:
+    """The car of a track is 5 m farther half a second later; the person is seen once."""
+    edit(copy, "attribute", lambda rows: rows.append({"token": "a", "name": "vehicle.moving"}))
+    edit(copy, "sample_annotation", lambda rows: rows[0].update(attribute_tokens=["a"]))
+    edit(copy, "sample_annotation", lambda rows: rows[1].update(num_radar_pts=2))
+    labels = root_of(copy).labels("sample-0000")
+    assert labels["box_attributes"].tolist() == ["vehicle.moving", ""]
+    assert labels["box_radar_points"].tolist() == [0, 2]
+    assert not labels["box_velocity_known"].any()
+
+    def add(rows: list[dict[str, Any]]) -> None:
+        x, y, z = rows[0]["translation"]
+        moved = {"token": "b", "sample_token": "later", "translation": [x + 5, y, z]}
+        rows.append({**rows[0], **moved})
+
+    edit(copy, "sample_annotation", add)
+    later = {"token": "later", "scene_token": "scene-0000", "timestamp": 500_000}
+    edit(copy, "sample", lambda rows: rows.append({**rows[0], **later}))
+    labels = root_of(copy).labels("sample-0000")
+    assert labels["box_velocity_known"].tolist() == [True, False]
+    # the vehicle looks along x of the world, and x ahead is y of the LiDAR
+    np.testing.assert_allclose(labels["box_velocity"], [[0, 10], [0, 0]], atol=1e-5)
+
+
 def test_boxes_are_in_the_lidar_frame(tree: Path) -> None:
     labels = root_of(tree).labels("sample-0002")
     # the LiDAR is 0.9 m ahead and 1.8 m up, its y is ahead and its x to the right
