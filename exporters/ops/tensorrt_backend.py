@@ -11,8 +11,9 @@ A float32 sum of integers is exact in any order while no partial sum can exceed 
 within 128 and weights within 127: 1024 x 128 x 127 < 2^24. Probabilities are within 255, and their
 inner axis is the keys: 518 x 255 x 127 < 2^24, so such a file is for at most 512 positions.
 `deploy.exact_floats` proves the bounds of a file. Half precision is excluded by building strongly
-typed, as edgeport does. TF32, which TensorRT allows itself by default, keeps the factors (8 of its 11
-bits), but what its accumulators keep of a sum of 24 bits is not documented: build without it.
+typed, as edgeport does. TF32, which TensorRT allows itself by default, keeps the factors (8 of its
+11 bits), but what its accumulators keep of a sum of 24 bits is not documented: `edgeport build`
+turns it off for such a file.
 
 Left as it is: everything else. Int64 division, comparison, table lookup and reduction parse and
 build as they stand.

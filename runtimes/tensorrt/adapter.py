@@ -137,6 +137,7 @@ class TensorRT:
             measured = Path(scratch) / "timing.cache"
             with _both_written(output, options) as (engine, sidecar):
                 request = _build_request(path, engine, measured, options, capabilities, installed)
+                request["exact_floats"] = _multiplies_integers(model)
                 with _worker() as worker:
                     answer = worker.request(request, log, timeout_s=options.timeout_s)
                 if not answer["built"]:
@@ -292,6 +293,12 @@ def _build_request(
         **request_of(options),
         "save_timing_cache": _new_times(measured, options),
     }
+
+
+def _multiplies_integers(model: ModelFile) -> bool:
+    """Whether float products of this file are of integers, and have to be exact."""
+    spec = model.spec
+    return spec is not None and (spec.quantization or {}).get("runtime") == "tensorrt"
 
 
 def _new_times(measured: Path, options: BuildOptions) -> str | None:

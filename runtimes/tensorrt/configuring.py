@@ -34,6 +34,8 @@ def configure(dialect: Dialect, builder: Any, network: Any, config: Any, request
         config.set_flag(module.BuilderFlag.STRIP_PLAN)
     if request["refit"]:
         config.set_flag(module.BuilderFlag.REFIT)
+    if request.get("exact_floats"):
+        config.clear_flag(module.BuilderFlag.TF32)  # on by default; integers are summed in float32
     if request["timing_cache"] is not None:
         _set_timing_cache(module, config, request)
 

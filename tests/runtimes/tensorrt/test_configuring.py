@@ -25,15 +25,14 @@ def parts() -> tuple[Dialect, Any, Any]:
     return dialect, builder, dialect.create_network(builder)
 
 
-def configured(parts: tuple[Dialect, Any, Any], options: BuildOptions) -> Any:
+def configured(parts: tuple[Dialect, Any, Any], options: BuildOptions, **more: Any) -> Any:
     dialect, builder, network = parts
     config = builder.create_builder_config()
     with warnings.catch_warnings():
         # "no-ops in TensorRT-RTX": which is why the adapter refuses a timing cache there
         warnings.simplefilter("ignore", DeprecationWarning)
-        configure(
-            dialect, builder, network, config, {**request_of(options), "compute_capabilities": ()}
-        )
+        request = {**request_of(options), "compute_capabilities": (), **more}
+        configure(dialect, builder, network, config, request)
     return config
 
 
@@ -43,6 +42,12 @@ def test_without_a_wish_nothing_is_changed(parts: tuple[Dialect, Any, Any]) -> N
     assert config.flags == untouched.flags
     assert config.builder_optimization_level == untouched.builder_optimization_level
     assert config.profiling_verbosity == untouched.profiling_verbosity
+
+
+def test_products_of_integers_are_not_left_to_tf32(parts: tuple[Dialect, Any, Any]) -> None:
+    assert configured(parts, BuildOptions()).get_flag(trt.BuilderFlag.TF32)
+    config = configured(parts, BuildOptions(), exact_floats=True)
+    assert not config.get_flag(trt.BuilderFlag.TF32)
 
 
 def test_each_wish_reaches_the_builder(parts: tuple[Dialect, Any, Any]) -> None:
