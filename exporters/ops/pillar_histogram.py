@@ -248,7 +248,8 @@ def _cells(body: _Body) -> tuple[str, str]:
     ones = body("Mul", ones, body.cast(body("Less", number, room), "INT32"))
     taken = body.cast(ones, "BOOL")
     slot = body("Add", body("Mul", body.cast(number, "INT64"), bins), height)
-    first = body("ArgMax", ones, axis=0, keepdims=1)
+    # TensorRT finds no largest in a vector
+    first = body("ArgMax", body("Unsqueeze", ones, start), axis=1, keepdims=0)
     # where no row counts, the first one does not either: it has place 0 and slot 0
     body("Where", taken, place, body("Gather", place, first), named="places")
     body("Where", taken, slot, body("Gather", slot, first), named="slots")
@@ -262,7 +263,10 @@ def _numbers(body: _Body, place: str, ones: str, ground: str) -> str:
     one = body.number([1], "int64")
     # rows that do not count write beyond the ground
     written = body("Where", body.cast(ones, "BOOL"), place, ground)
-    empty = body("ConstantOfShape", body("Add", ground, one), value=_tensor([0], "int32"))
+    # TensorRT takes no more indices than there are places to write to
+    rows = body("Shape", "points", start=0, end=1)
+    room = body("Max", body("Add", ground, one), rows)
+    empty = body("ConstantOfShape", room, value=_tensor([0], "int32"))
     found = body("ScatterElements", empty, written, ones, axis=0)
     running = body("CumSum", found, body.number(0, "int64"))
     number = body("Sub", body("Gather", running, place), body.number(1, "int32"))

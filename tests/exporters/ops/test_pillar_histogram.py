@@ -21,6 +21,10 @@ EGO, PILLARS = 0.5, 40
 
 
 def session(body: onnx.FunctionProto, rows: int, **numbers: Any) -> ort.InferenceSession:
+    return ort.InferenceSession(graph_of(body, rows, **numbers).SerializeToString())
+
+
+def graph_of(body: onnx.FunctionProto, rows: int, **numbers: Any) -> onnx.ModelProto:
     helper, kinds = onnx.helper, onnx.TensorProto
     outputs = dict(zip(ph.OUTPUTS, (kinds.INT64,) * 2 + (kinds.INT32,) * 2, strict=True))
     attributes = {"low": LOW, "step": STEP, "size": SIZE, "scale": 255.0, "ego": EGO}
@@ -35,7 +39,7 @@ def session(body: onnx.FunctionProto, rows: int, **numbers: Any) -> ort.Inferenc
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("edgeport", 1)]
     model = helper.make_model(graph, functions=[body], opset_imports=opsets, ir_version=8)
     onnx.checker.check_model(model)
-    return ort.InferenceSession(model.SerializeToString())
+    return model
 
 
 def expected(points: NDArray[np.float32], pillars: int) -> list[NDArray[Any]]:
@@ -128,3 +132,16 @@ def test_the_sorting_body_adds_nothing_and_repeats_no_index() -> None:
     kinds = [node for node in BODIES[1].node if node.op_type.startswith("Scatter")]
     assert kinds
     assert not any(a.name == "reduction" for node in kinds for a in node.attribute)
+
+
+@pytest.mark.parametrize("rows", [30, ROWS], ids=["fewer rows than pillars", "more"])
+def test_tensorrt_rtx_builds_the_sorting_body(tmp_path: Path, rows: int) -> None:
+    """It takes no scatter with more indices than places, as ten sweeps of nuScenes would have."""
+    pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
+    from exporters.modelfile import ModelFile
+    from runtimes import registry
+
+    path = tmp_path / "m.onnx"
+    onnx.save(graph_of(BODIES[1], rows), path)
+    engine = registry.get("tensorrt").build(ModelFile(path), tmp_path / "m.engine")
+    assert engine.path.stat().st_size > 1000
