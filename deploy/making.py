@@ -70,9 +70,9 @@ def export_to(place: Workplace, path: Path) -> JSON:
     """Export the recipe's variant to ``path``; the report of the export."""
     model = place.recipe.model
     assert model.variant is not None  # the recipe has either a variant or a file
-    options: JSON = {"seed": model.seed, "input": model.input, **model.options, "overwrite": True}
-    for key in ("checkpoint", "rig"):
-        if getattr(model, key) is not None:
+    options: JSON = {**model.options, "overwrite": True}
+    for key in ("checkpoint", "rig", "seed", "input"):  # a default is no option: not all have each
+        if getattr(model, key) != ModelPart.model_fields[key].default:
             options[key] = getattr(model, key)
     return dict(
         export_variant(model.variant, path, progress=place.steps("export"), **options).report

@@ -10,6 +10,7 @@ from typing import Any
 from calibration.samples.base import inputs_of
 from calibration.samples.findings import ALL, OVERLAP
 from deploy.boards.inventory import one_board
+from deploy.lidar_scenes import draw_boxes
 from deploy.recipe_parts import FP32, BoardPart
 from deploy.scenes import draw_scenes
 from deploy.stages import StageWork
@@ -99,11 +100,11 @@ def verify(place: Workplace, name: str, candidate: Path, on_board: BoardPart | N
     return place.store.run(f"verify {name}", inputs, work)
 
 
-def scenes(place: Workplace) -> list[JSON]:
-    """Camera images and predicted occupancy of the first evaluation samples."""
+def scenes(place: Workplace) -> JSON:
+    """What is drawn of the first evaluation samples: occupancy with cameras, boxes with points."""
     part = place.recipe.verify
     if part is None:
-        return []
+        return {}
     roles, count = [FP32, *place.recipe.int8_roles], part.scenes
     inputs = {
         "count": count,
@@ -114,10 +115,10 @@ def scenes(place: Workplace) -> list[JSON]:
     def work(stage: StageWork) -> None:
         files = {role: place.path(role) for role in roles}
         samples = place.required("evaluation").samples
-        stage.result = {"scenes": draw_scenes(place.spec, files, samples, count, place.threads)}
+        asked = place.spec, files, samples, count, place.threads
+        stage.result = {"occupancy": draw_scenes(*asked), "detection": draw_boxes(*asked)}
 
-    found: list[JSON] = place.store.run("scenes", inputs, work)["scenes"]
-    return found
+    return place.store.run("scenes", inputs, work)
 
 
 def waterfall(place: Workplace) -> list[JSON]:
@@ -144,3 +145,16 @@ def waterfall(place: Workplace) -> list[JSON]:
 
     rows: list[JSON] = place.store.run("waterfall", inputs, work)["rows"]
     return rows
+
+
+def digests(place: Workplace) -> None:
+    """The hash of every sample, kept: to make them anew is all that a second run would do."""
+    if not place.sets:
+        return
+
+    def work(stage: StageWork) -> None:
+        stage.result = {role: one.digests for role, one in place.sets.items()}
+
+    found = place.store.run("samples", {r: one.sha256 for r, one in place.sets.items()}, work)
+    for role, one in place.sets.items():
+        one.recall(found[role])

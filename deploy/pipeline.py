@@ -65,7 +65,7 @@ def _stages(place: Workplace) -> Results:
     runnable = making.runnable_engines(place, engines)
     candidates = {role: place.path(role) for role in recipe.roles if role != FP32} | runnable
     judged = candidates if recipe.verify is not None else {}
-    return Results(
+    results = Results(
         export=export,
         quantize=quantize,
         cast=cast,
@@ -76,6 +76,8 @@ def _stages(place: Workplace) -> Results:
         scenes=measuring.scenes(place),
         waterfall=measuring.waterfall(place),
     )
+    measuring.digests(place)
+    return results
 
 
 def _write(place: Workplace, results: Results) -> None:

@@ -33,7 +33,7 @@ class Results:
     benchmark: JSON | None
     verify: list[JSON]
     boards: list[JSON]
-    scenes: list[JSON]
+    scenes: JSON
     waterfall: list[JSON]
 
     @property
@@ -72,7 +72,8 @@ def report_of(place: Workplace, results: Results) -> JSON:
         "waterfall": waterfall_of(
             results.waterfall, place.recipe, results.engines, results.verify, results.boards
         ),
-        "occupancy": results.scenes,
+        "occupancy": results.scenes.get("occupancy", []),
+        "detection": results.scenes.get("detection", []),
     }
     report["verdict"] = _verdict(place, results, report).to_json()
     return report

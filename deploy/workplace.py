@@ -36,13 +36,20 @@ class SampleSet:
         self.samples = rolled(open_samples(source, file.require_spec()), file)
         self.role = role
         self.source = source
+        self._digests: dict[str, str] | None = None
         if len(self.samples) == 0:
             raise UserError(f"samples.{role}: {source} holds no samples", fix="Name another source")
 
-    @cached_property
+    @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of the inputs by sample name; nothing is read where a manifest says it."""
-        return dict(zip(self.samples.names, hashes_of(self.samples), strict=True))
+        if self._digests is None:
+            self._digests = dict(zip(self.samples.names, hashes_of(self.samples), strict=True))
+        return self._digests
+
+    def recall(self, digests: dict[str, str]) -> None:
+        """Take ``digests`` from a run that has read or rendered every sample of this very set."""
+        self._digests = digests
 
     @cached_property
     def sha256(self) -> str:

@@ -51,6 +51,7 @@ _SECTIONS = {
     "latency": ("Speed", "nothing was timed"),
     "agreement": ("Agreement", "nothing was compared"),
     "occupancy": ("Scene", "no sample was drawn"),
+    "detection": ("Boxes", ""),  # who draws occupancy does not miss them
     "quantization": ("Quantization", "nothing was quantized"),
     "samples": ("Samples", "no sample set was recorded"),
     "model": ("Model files", "no model file is listed"),
@@ -95,7 +96,7 @@ def _render(report: Report, source_sha256: str | None) -> str:
         report=report,
         headlines=headlines(report),
         sections=[(key, _SECTIONS[key][0]) for key in present],
-        missing=[_SECTIONS[key] for key in _SECTIONS if key not in present],
+        missing=[one for key, one in _SECTIONS.items() if key not in present and one[1]],
         reference=reference_case(report.latency.cases) if report.latency else None,
         interval=interval_name(report),
         scenes=_scene_data(report),
@@ -139,7 +140,7 @@ def _environment() -> Environment:
             "the report needs jinja2, which is not installed", fix="pip install 'edgeport[report]'"
         ) from error
     # the charts need markupsafe, which comes with jinja2
-    from deploy.report.charts import dumbbells, latency, layers, paired, spread, thumbnails
+    from deploy.report.charts import boxes, dumbbells, latency, layers, paired, spread, thumbnails
 
     environment = Environment(
         loader=FileSystemLoader(_PAGE),
@@ -170,6 +171,7 @@ def _environment() -> Environment:
         layer_chart=layers,
         paired_chart=paired,
         dumbbell_chart=dumbbells,
+        box_chart=boxes,
         thumbnail=thumbnails,
         gains=_gains,
         is_exact=layers.is_exact,

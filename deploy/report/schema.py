@@ -310,6 +310,31 @@ class Scene(_Part):
         return self
 
 
+class DrawnBox(_Part):
+    """A box on the ground, in the LiDAR frame; ``score`` is None for ground truth."""
+
+    class_name: str = Field(alias="class")
+    score: float | None = None
+    corners_m: list[tuple[float, float]] = Field(min_length=4, max_length=4)
+
+
+class BoxesOfFile(_Part):
+    name: str
+    boxes: list[DrawnBox] = Field(default_factory=list)
+
+
+class Detection(_Part):
+    """One sample's points from above, thinned, and the boxes of every file.
+
+    ``least_score`` is that of the boxes that are kept.
+    """
+
+    sample: str
+    least_score: float = 0.0
+    points_m: list[tuple[float, float]] = Field(default_factory=list)
+    files: list[BoxesOfFile] = Field(default_factory=list)
+
+
 class Report(_Part):
     """A whole ``report.json``."""
 
@@ -328,6 +353,7 @@ class Report(_Part):
     agreement: list[Agreement] | None = None
     waterfall: list[WaterfallStage] | None = None
     occupancy: list[Scene] | None = None
+    detection: list[Detection] | None = None
 
 
 def _inflated_size(labels: str, limit: int) -> int:

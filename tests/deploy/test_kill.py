@@ -77,7 +77,8 @@ def test_a_run_that_is_killed_everywhere_ends_like_one_that_is_not(
         now = recorded(output)
         assert before <= now, f"{place}: what was done is lost"
         before = now
-    assert before == {"export", "quantize", "benchmark", "verify-int8-onnxruntime", "scenes"}
+    stages = {"export", "quantize", "benchmark", "verify-int8-onnxruntime", "scenes", "samples"}
+    assert before == stages
     resumed = run(recipe, output)
     assert all(cached(resumed).values()), "everything had been done"
     assert resumed.differences() == []

@@ -21,12 +21,16 @@ import pytest
 import yaml
 
 from calibration.samples import open_samples
-from deploy import making, measuring, run
+from deploy import making, measuring, run, workplace
 from deploy.bundle import Bundle, partial_path
 from deploy.cli import run as command_line
 from deploy.recipe import Recipe, load_recipe
+from deploy.stages import StageStore
+from deploy.workplace import Workplace
 from exporters.errors import UserError
 from exporters.files import sha256_file
+from exporters.modelfile import ModelFile
+from exporters.variants import ExportResult
 from runtimes import get
 
 from .conftest import Mini
@@ -128,11 +132,15 @@ def test_scenes_hold_the_labels_that_each_file_gives(made: Bundle, mini: Mini) -
         assert np.array_equal(drawn.reshape(scene["shape"]), labels)
 
 
-def test_the_same_recipe_again_reuses_every_stage(made: Bundle, tmp_path: Path) -> None:
+def test_the_same_recipe_again_reuses_every_stage(
+    made: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = Recipe.model_validate_json((made.path / "recipe.json").read_text())
     copy = tmp_path / "bundle"
     shutil.copytree(made.path, copy)
     before = {path: sha256_file(path) for path in (copy / "models").iterdir()}
+    hashed = "samples are not read or rendered again for their hashes"
+    monkeypatch.setattr(workplace, "hashes_of", lambda *_: pytest.fail(hashed))
     again = run(recipe, copy, overwrite=True)
     assert all(stage["cached"] for stage in again.report["stages"])
     assert {path: sha256_file(path) for path in (copy / "models").iterdir()} == before
@@ -154,6 +162,7 @@ def test_a_changed_recipe_redoes_what_depends_on_the_change(mini: Mini, tmp_path
         "benchmark": False,
         "verify int8-onnxruntime": False,
         "scenes": False,
+        "samples": True,
     }
     assert not (output / "models" / "int8-tensorrt.onnx").exists(), "of the earlier recipe"
     stricter = recipe_for(
@@ -307,6 +316,29 @@ def wait_for_workers(process: subprocess.Popen[str], record: Path) -> list[psuti
             return children
         time.sleep(0.05)
     pytest.fail(f"no benchmark began; the run ended with {process.poll()}")
+
+
+def test_an_exporter_is_asked_for_what_the_recipe_says_and_no_more(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks that take points have no cameras, and so no form of their pictures."""
+    asked: list[dict[str, Any]] = []
+
+    def export(*_: Any, **options: Any) -> ExportResult:
+        asked.append(options)
+        return ExportResult(ModelFile(mini.fp32), {})
+
+    monkeypatch.setattr(making, "export_variant", export)
+    for model in ({}, {"input": "float", "seed": 3, "options": {"boxes": 9}}):
+        recipe = Recipe.model_validate(
+            {
+                "model": {"variant": "pillarhist-mini", **model},
+                **dict.fromkeys(("quantization", "benchmark", "verify")),
+            }
+        )
+        making.export_to(Workplace(recipe, tmp_path, StageStore(tmp_path)), tmp_path / "m.onnx")
+    common = {"progress": None, "overwrite": True}
+    assert asked == [common, {**common, "input": "float", "seed": 3, "boxes": 9}]
 
 
 def test_the_demo_recipe_is_read() -> None:

@@ -363,6 +363,6 @@ def test_the_layer_that_loses_most_by_itself_is_named(full: dict[str, Any], html
 def test_each_loss_of_the_waterfall_has_its_owner(html: str) -> None:
     text = Page(html).text
     assert re.search(
-        r"INT8after traced\s*rounding\s*30.9\S*mIoU\s*0.8.*0.3.* to 1.3.*24.5 dB", text
+        r"INT8after traced\s*rounding\s*30.9\S* %mIoU\s*0.8\S*.*0.3.* to 1.3.*24.5 dB", text
     )
     assert re.search(r"engineafter INT8\s*builder\s*no evidence: no device here", text)

@@ -131,7 +131,7 @@ function makeFramesReachable() {
       continue;
     }
     frame.tabIndex = 0;
-    frame.setAttribute("role", "region");
+    frame.setAttribute("role", "group"); // a table is no landmark, and two may have one caption
     const caption = frame.querySelector("caption")?.textContent ?? "Table";
     frame.setAttribute("aria-label", `${caption}, scrollable`);
   }
