@@ -89,8 +89,9 @@ class HistogramRows(nn.Module):
         own = number * width + 2 * bins
         columns = (column, column + bins, own, own + 1, own + 2)
         rows = torch.zeros(room * width).scatter(0, torch.cat(columns), torch.cat(values))
-        places = torch.zeros(room, dtype=torch.int64).scatter(0, number, pillar)
-        return rows.reshape(room, width), places
+        # TensorRT takes no more indices than there are places to write to
+        places = torch.zeros(points.shape[0], dtype=torch.int64).scatter(0, number, pillar)
+        return rows.reshape(room, width), places[:room]
 
 
 class SortedPillars(nn.Module):
