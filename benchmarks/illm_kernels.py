@@ -19,7 +19,6 @@ import argparse
 import json
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
@@ -112,9 +111,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for kind in KINDS:
             path = requantized(arguments.checkpoint, kind, folder / f"llama-{kind}.gguf")
             started = time.perf_counter()
-            contestant = LlamaProcess(arguments.llama, path, threads)
-            name = f"llama.cpp {kind} (llama-cpp-python {contestant.version})"
-            contestants[name], load_s[name] = contestant, time.perf_counter() - started
+            llama = LlamaProcess(arguments.llama, path, threads)
+            name = f"llama.cpp {kind} (llama-cpp-python {llama.version})"
+            contestants[name], load_s[name] = llama, time.perf_counter() - started
     seconds: dict[str, dict[str, list[float]]] = {
         name: {"prefill": [], "decode": []} for name in contestants
     }
@@ -205,13 +204,14 @@ def profile(path: Path, kernels: Path | None) -> dict[str, Any]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"])
             times.setdefault(key, []).append(event["dur"] / 1e3)
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     for (kind, _), found in times.items():
-        total[kind] += min(found)
+        total[kind] = total.get(kind, 0.0) + min(found)
+    costly = sorted(total, key=lambda kind: -total[kind])[:8]
     return {
         "nodes": len(times),
         "ms": sum(total.values()),
-        "by_operator_ms": {kind: round(ms, 3) for kind, ms in total.most_common(8)},
+        "by_operator_ms": {kind: round(total[kind], 3) for kind in costly},
     }
 
 

@@ -159,20 +159,22 @@ def _take_turns(
 def _speed(
     path: Path, plan: TokenPlan, turn: list[Message], reference: list[Message], known: Message
 ) -> TokenSpeed:
-    spent = {phase: tuple(t[phase] for t in turn) for phase in ("prefill_s", "decode_s")}
-    ratios = {
-        phase: None if turn is reference else paired_ratio([t[phase] for t in reference], values)
-        for phase, values in spent.items()
-    }
+    def ratio(phase: str) -> Interval | None:
+        if turn is reference:
+            return None
+        return paired_ratio([t[phase] for t in reference], [t[phase] for t in turn])
+
     return TokenSpeed(
         name=path.name,
         prompt=plan.prompt,
         steps=plan.steps,
-        prefill_ratio=ratios["prefill_s"],
-        decode_ratio=ratios["decode_s"],
-        **spent,
-        **{
-            name: known[name]
-            for name in ("load_s", "peak_mib", "baseline_mib", "cache_bytes_a_token", "kernels")
-        },
+        prefill_s=tuple(t["prefill_s"] for t in turn),
+        decode_s=tuple(t["decode_s"] for t in turn),
+        prefill_ratio=ratio("prefill_s"),
+        decode_ratio=ratio("decode_s"),
+        load_s=known["load_s"],
+        peak_mib=known["peak_mib"],
+        baseline_mib=known["baseline_mib"],
+        cache_bytes_a_token=known["cache_bytes_a_token"],
+        kernels=known["kernels"],
     )
