@@ -101,11 +101,8 @@ def verify(
     there = _candidate(candidate, stepwise, board, board_runtime, threads, progress)
     with open_session(reference, threads=threads) as reference_session, there as candidate_session:
         run.declare_outputs(reference_session.outputs, candidate_session.outputs)
-        if workers.backend == "serial":
-            notes += _feed(run, fed, spec, (reference_session, candidate_session), progress)
-        else:
-            judge_elsewhere(run, opened, (reference, candidate), workers, progress)
-        notes += _where(candidate_session)
+        sessions = (reference_session, candidate_session)
+        notes += _judged(run, fed, (reference, candidate), sessions, workers, progress)
     emulated = candidate_session.runtime == "onnxruntime" and _is_emulated(candidate_spec)
     within = partial(compare_layers, emulate=emulated, threads=threads, progress=progress)
     inside = within(reference, candidate, stepwise) if layers else None
@@ -143,21 +140,25 @@ def _workers(workers: Workers | None, board: Board | None, spec: ModelSpec | Non
     return workers
 
 
-def _feed(
+def _judged(
     run: Gathering,
     samples: Samples,
-    spec: ModelSpec | None,
+    files: tuple[Path, Path],
     sessions: tuple[Session, Session],
+    workers: Workers,
     progress: Progress | None,
 ) -> list[str]:
-    """Let every sample through both sessions; returns notes."""
-    ours, theirs = (Runner(session, spec) for session in sessions)
+    """Let every sample through both files, here or elsewhere; returns notes."""
+    if workers.backend != "serial":
+        judge_elsewhere(run, samples, files, workers, progress)
+        return []
+    ours, theirs = (Runner(session, run.judge.spec) for session in sessions)
     members = zip(samples.names, groups_of(samples), samples, strict=True)
     for index, (name, group, sample) in enumerate(members):
         run.add(name, ours(name, group, sample), theirs(name, group, sample), sample)
         if progress is not None:
             progress("samples", index + 1, len(samples))
-    return [_STREAMS] if theirs.remembers else []
+    return [*_where(sessions[1]), *([_STREAMS] if theirs.remembers else [])]
 
 
 @contextmanager

@@ -86,7 +86,24 @@ def float_nodes(
         )
         if reason:
             found[node] = reason
+    for node in [node for node in found if _belongs_to_half(node, found, target, largest)]:
+        del found[node]
     return found
+
+
+def _belongs_to_half(
+    node: ir.Node, found: Mapping[ir.Node, str], target: Target, largest: Mapping[str, float]
+) -> bool:
+    """Whether integers become floats here for readers that are cast.
+
+    The pair is named after what was quantized, which may have been asked to stay; what it gives
+    belongs to its readers. With a scale in FP32 and a Cast behind it TensorRT-RTX 1.7 fails.
+    """
+    if node.op_type != "DequantizeLinear" or not target.quantized:
+        return False
+    readers = [use.node for use in node.outputs[0].uses()]
+    apart = bool(readers) and not any(reader in found for reader in readers)
+    return apart and not _half_reason(node, largest) and not node.outputs[0].is_graph_output()
 
 
 def input_types(node: ir.Node, opset: int) -> list[tuple[str, frozenset[str]]] | None:
