@@ -41,7 +41,7 @@ RECIPE: dict[str, Any] = {
     "samples": {"calibration": "synthetic:8:1", "evaluation": "synthetic:24:1000"},
     "quantization": {"scales": "minmax", "policies": ["onnxruntime"], "correct_bias": False},
     "benchmark": None,
-    "verify": {"metric": "miou", "scenes": 0},
+    "verify": {"metric": "miou", "scenes": 0, "waterfall": 0},
     "contract": {"require": ["miou>=fp32-1"]},
 }
 
