@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from calibration.description import write_quantization
 from exporters.errors import MissingRequirementError, UserError
 from exporters.modelfile import ModelFile
 from runtimes import registry
@@ -44,6 +45,23 @@ def test_polygraphy_sees_the_same_numbers(tmp_path: Path) -> None:
     assert set(outputs) == set(expected)
     # integer sums are exact; scaling them back may differ by one rounding of float32
     np.testing.assert_allclose(outputs["y"], expected["y"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["tensorrt", "onnxruntime"])
+def test_a_file_for_tensorrt_is_run_as_it_stands(tmp_path: Path, policy: str) -> None:
+    """In float, bit for bit; one for ONNX Runtime gets its integer kernels."""
+    import onnxruntime
+
+    proto = models.quantized_conv()
+    write_quantization(proto, {"policy": policy})
+    path = models.save(proto, tmp_path / "q.onnx")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    emulated = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    ).run(None, FEEDS)[0]
+    found = cpu().load(path).run(FEEDS)["y"]
+    assert np.array_equal(found, emulated) == (policy == "tensorrt")
 
 
 def test_a_wrong_feed_is_named(tmp_path: Path) -> None:
