@@ -112,9 +112,12 @@ def test_one_table_from_the_command_line(
 
 def test_a_cluster_without_boards_says_how_to_make_some() -> None:
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
-    with distributed.LocalCluster(
-        n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0"
-    ) as cluster, pytest.raises(MissingRequirementError, match="none of the 1 workers") as raised:
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0"
+        ) as cluster,
+        pytest.raises(MissingRequirementError, match="none of the 1 workers") as raised,
+    ):
         find_boards([cluster.scheduler_address])
     assert "--resources board=1" in raised.value.fix
 
