@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from calibration.job import Job
 
-KEPT_BYTES = 1 << 28
+KEPT_BYTES = 1 << 29
 """Of float outputs; of as many samples as that holds, two at least."""
 
 FEWEST_POSITIONS = 1.0
