@@ -175,8 +175,8 @@ def _export_recipe(given: Params) -> str:
 
 
 def _quantize_recipe(given: Params) -> str:
-    keys = ("scales", "split", "equalize", "rounding", "correct_bias", "weights", "block", "rest")
-    keys = (*keys, "keep_float")
+    how = ("scales", "split", "equalize", "rounding", "correct_bias", "weights", "block", "rest")
+    keys = (*how, "keep_float")
     known = {"model", "output", "samples", "policy", "evaluation", "i_know", "budget", "validate"}
     known |= {"metric", "overwrite", "as_json", "statistics", "write_anyway", "report", *keys}
     _require_only(given, known, "a recipe")
