@@ -18,7 +18,7 @@ from exporters.files import sha256_bytes, sha256_file
 from exporters.modelfile import ModelFile, canonical_json
 from runtimes.graphview import all_nodes
 from runtimes.signature import input_infos, output_infos
-from runtimes.tensorrt.prepare import prepare
+from runtimes.tensorrt.prepare import multiplies_integers, prepare
 
 if TYPE_CHECKING:
     import onnx
@@ -65,6 +65,8 @@ def place(case: BoardCase, runtimes: Mapping[str, str], cache: str, scratch: Pat
     model = ModelFile(prepare(ModelFile(case.path), scratch, adds=adds)[1])
     plan = _plan(case, model, cache)
     build = dict(case.build)
+    if multiplies_integers(model):
+        build["exact_floats"] = True
     if runs_in == TRTEXEC:
         _refuse_stripping(case, version)
         build["types"] = _types(model.proto)

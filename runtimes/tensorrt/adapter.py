@@ -44,7 +44,12 @@ from runtimes.tensorrt.installed import (
     require_stack,
     require_tensorrt,
 )
-from runtimes.tensorrt.prepare import adds_when_scattering, exchanged, prepare
+from runtimes.tensorrt.prepare import (
+    adds_when_scattering,
+    exchanged,
+    multiplies_integers,
+    prepare,
+)
 from runtimes.tensorrt.selftest import require_adding, scatters_and_adds
 from runtimes.tensorrt.timing_cache import CacheKey, require_usable, store
 from runtimes.tensorrt.wishes import recorded, request_of, require_possible
@@ -137,7 +142,7 @@ class TensorRT:
             measured = Path(scratch) / "timing.cache"
             with _both_written(output, options) as (engine, sidecar):
                 request = _build_request(path, engine, measured, options, capabilities, installed)
-                request["exact_floats"] = _multiplies_integers(model)
+                request["exact_floats"] = multiplies_integers(model)
                 with _worker() as worker:
                     answer = worker.request(request, log, timeout_s=options.timeout_s)
                 if not answer["built"]:
@@ -293,12 +298,6 @@ def _build_request(
         **request_of(options),
         "save_timing_cache": _new_times(measured, options),
     }
-
-
-def _multiplies_integers(model: ModelFile) -> bool:
-    """Whether float products of this file are of integers, and have to be exact."""
-    spec = model.spec
-    return spec is not None and (spec.quantization or {}).get("runtime") == "tensorrt"
 
 
 def _new_times(measured: Path, options: BuildOptions) -> str | None:

@@ -65,6 +65,12 @@ def exchanged(model: ModelFile, *, adds: bool) -> dict[str, Any]:
     return {"sorted_in_place_of_added": list(names)} if names else {}
 
 
+def multiplies_integers(model: ModelFile) -> bool:
+    """Whether float products of this file are of integers, and have to be exact: no TF32."""
+    spec = model.spec
+    return spec is not None and (spec.quantization or {}).get("runtime") == "tensorrt"
+
+
 def _refuse_foreign(proto: onnx.ModelProto) -> None:
     for node in all_nodes(proto.graph):
         if node.domain not in STANDARD_DOMAINS:

@@ -4,7 +4,7 @@ The same wishes in two dialects: a configuration of TensorRT's bindings, and trt
 Evidence: with TensorRT-RTX built; written for TensorRT 10 and 11, names checked in their bindings.
 
     {"workspace_mib", "shapes": {input: {"min", "opt", "max"}}, "optimization_level",
-     "timing_cache": file, "strict_timing_cache", "strip_weights", "refit"}
+     "timing_cache": file, "strict_timing_cache", "strip_weights", "refit", "exact_floats"}
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def configure(trt: Any, builder: Any, config: Any, wishes: Wishes) -> None:
             if not hasattr(trt.BuilderFlag, flag):
                 raise BoardError(f"{trt.__name__} {trt.__version__} of the board has no {flag}")
             config.set_flag(getattr(trt.BuilderFlag, flag))
+    if wishes.get("exact_floats"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; integers are summed in float32
     if wishes.get("timing_cache"):
         _use_timing_cache(trt, config, wishes)
 
@@ -66,6 +68,8 @@ def trtexec_arguments(wishes: Wishes) -> List[str]:
         found.append("--{}Shapes={}".format(end, ",".join(sizes)))
     if wishes.get("timing_cache"):
         found.append("--timingCacheFile={}".format(wishes["timing_cache"]))
+    if wishes.get("exact_floats"):
+        found.append("--noTF32")
     found += [argument for wish, _, argument in _FLAGS if wishes.get(wish)]
     return found
 

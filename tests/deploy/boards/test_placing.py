@@ -8,9 +8,11 @@ from pathlib import Path
 import onnx
 import pytest
 
+from calibration.description import write_quantization
 from deploy.boards.jobs import BoardCase, EnergyPlan, FramePlan, Job, job_json
 from deploy.boards.placing import choose, place
 from exporters.errors import MissingRequirementError, UserError
+from tests.calibration import nets
 from tests.runtimes import models
 
 JETPACK_5 = {"numpy": "1.17.4", "tensorrt": "8.5.2.2", "trtexec": "8.5.2"}
@@ -94,6 +96,18 @@ def test_trtexec_is_told_what_the_model_has(tmp_path: Path) -> None:
     assert plan["runs_in"] == "trtexec"
     assert plan["build"]["types"] == ["int8"]
     assert plan["options"] == {"outputs": {"y": "float32"}, "dynamic": False}
+
+
+@pytest.mark.parametrize("board", [JETPACK_5, JETPACK_6])
+def test_float_products_of_integers_are_kept_exact(tmp_path: Path, board: dict[str, str]) -> None:
+    """A language model in the form for TensorRT says so in its description."""
+    proto = nets.chain()
+    plain = nets.saved(proto, tmp_path / "plain.onnx").path
+    assert "exact_floats" not in place(BoardCase("m", plain), board, "/c", tmp_path).plan["build"]
+    told = onnx.load(plain)
+    write_quantization(told, {"runtime": "tensorrt"})
+    path = models.save(told, tmp_path / "integers.onnx")
+    assert place(BoardCase("m", path), board, "/c", tmp_path).plan["build"]["exact_floats"]
 
 
 def test_what_a_command_line_cannot_do_is_refused(tmp_path: Path) -> None:

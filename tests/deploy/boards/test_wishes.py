@@ -10,6 +10,7 @@ import pytest
 from deploy import cli
 from deploy.boards.onboard.building import build_engine
 from deploy.boards.onboard.journal import BoardError, Journal
+from deploy.boards.onboard.wishes import trtexec_arguments
 from deploy.boards.wishes import wishes
 from exporters.errors import UserError
 from runtimes.shapes import shape_ranges
@@ -46,6 +47,11 @@ def built(tmp_path: Path, log: Journal, **options: object) -> bytes:
 def test_an_engine_with_a_profile_is_built(tmp_path: Path, log: Journal) -> None:
     assert len(built(tmp_path, log, shapes=SHAPES, optimization_level=2, workspace_mib=64)) > 1000
     assert not (tmp_path / "m.engine.partial").exists()
+
+
+def test_exact_floats_are_no_tf32(tmp_path: Path, log: Journal) -> None:
+    assert trtexec_arguments({"exact_floats": True}) == ["--noTF32"]
+    assert len(built(tmp_path, log, shapes=SHAPES, exact_floats=True)) > 1000
 
 
 def test_without_a_profile_the_builder_says_what_it_misses(tmp_path: Path, log: Journal) -> None:
