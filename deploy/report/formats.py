@@ -30,6 +30,8 @@ _SPELLINGS = {
     "int8": "INT8",
     "int4": "INT4",
     "miou": "mIoU",
+    "rayiou": "RayIoU",
+    "raypq": "RayPQ",
     "iou": "IoU",
     "sqnr": "SQNR",
     "rss": "memory",
