@@ -44,6 +44,10 @@ MARGIN_DB = 0.5
 """Choices made for each tensor have seen more than these few samples: ahead by less, a rival loses.
 """
 
+LEAST_DB = 4.0
+"""Outputs of which the best assignment leaves less tell nothing: some layer cannot be INT8 at all,
+and what is best for it is not best for the rest, once that layer is given back to float."""
+
 MOST_SAMPLES = 8
 WORK = 1e12
 """Multiply-adds of the model itself that refining may spend: 10 to 20 s on two cores."""
@@ -93,14 +97,16 @@ def compete(
         found[name] = float(trial.fidelities_db(assign(choices)).mean())
         if job.progress:
             job.progress("scales, compared", done + 1, len(contestants))
+    rounded = {name: round(db, 2) for name, db in found.items()}
+    if max(found.values()) < LEAST_DB:
+        return Rivalry(contestants[first], first, rounded)
     winner = max(found, key=lambda name: found[name] - (MARGIN_DB if name in RIVALS else 0.0))
     others = [choices for name, choices in contestants.items() if name != winner]
     end = descend(
         trial, contestants[winner], others, assign, runs=_runs(model), progress=job.progress
     )
     if end.changed:
-        found[REFINED] = float(trial.fidelities_db(assign(end.choices)).mean())
-    rounded = {name: round(db, 2) for name, db in found.items()}
+        rounded[REFINED] = round(float(trial.fidelities_db(assign(end.choices)).mean()), 2)
     return Rivalry(end.choices, winner, rounded, end.changed)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from calibration import QuantizeOptions, quantize
 from calibration.samples.base import InMemorySamples
-from calibration.scales.rivals import ENERGY, MARGIN_DB, POSITION, REFINED, RIVALS
+from calibration.scales.auto import PROPOSERS
+from calibration.scales.rivals import ENERGY, LEAST_DB, MARGIN_DB, POSITION, REFINED, RIVALS
 from tests.calibration import nets
+from tests.calibration.sensitivity import planted
 
 SIDE = 16
 OUTPUT = "y_out"
@@ -75,3 +77,15 @@ def test_the_report_tells_what_was_tried(tmp_path: Path) -> None:
     assert (REFINED in fidelity) == (report["scales_refined"] > 0)
     if REFINED in fidelity:
         assert fidelity[REFINED] >= max(fidelity[ENERGY], fidelity[POSITION])
+
+
+def test_outputs_of_which_nothing_is_left_decide_nothing(tmp_path: Path) -> None:
+    """One tensor cannot be INT8; what is best for it would cost the others their levels."""
+    proto = planted.loud_tensor()
+    file = nets.saved(proto, tmp_path / "net.onnx")
+    report = quantize(
+        file, nets.samples(proto, 8), tmp_path / "m.onnx", QuantizeOptions("onnxruntime")
+    ).report
+    assert max(report["output_fidelity_db"].values()) < LEAST_DB
+    assert set(report["scale_methods"]) <= set(PROPOSERS)
+    assert report["scales_refined"] == 0
