@@ -39,7 +39,7 @@ ROLE = "int8-onnxruntime"
 RECIPE: dict[str, Any] = {
     "model": {"variant": "flashocc-mini"},
     "samples": {"calibration": "synthetic:8:1", "evaluation": "synthetic:24:1000"},
-    "quantization": {"scales": "percentile", "policies": ["onnxruntime"], "correct_bias": False},
+    "quantization": {"scales": "minmax", "policies": ["onnxruntime"], "correct_bias": False},
     "benchmark": None,
     "verify": {"metric": "miou", "scenes": 0, "waterfall": 0},
     "contract": {"require": ["miou>=fp32-1"]},
