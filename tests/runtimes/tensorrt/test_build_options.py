@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -54,6 +55,14 @@ def dynamic_conv() -> onnx.ModelProto:
     )
 
 
+def differing_bytes(one: Path, other: Path) -> int:
+    """At how many places two files differ; the size of the longer where sizes differ."""
+    a, b = one.read_bytes(), other.read_bytes()
+    if len(a) != len(b):
+        return max(len(a), len(b))
+    return int(np.count_nonzero(np.frombuffer(a, np.uint8) != np.frombuffer(b, np.uint8)))
+
+
 def test_a_range_of_shapes_is_built_for_and_recorded(build: Build) -> None:
     engine = build(dynamic_conv(), shapes=(RANGE,))
     papers = passport.read_passport(engine.path)
@@ -67,7 +76,12 @@ def test_a_range_of_shapes_is_built_for_and_recorded(build: Build) -> None:
 @pytest.mark.oracle
 @pytest.mark.slow
 def test_polygraphy_builds_the_same_engine_for_the_same_range(build: Build, tmp_path: Path) -> None:
-    """Polygraphy makes the profile by its own code; equal bytes mean an equal profile."""
+    """Polygraphy makes the profile by its own code; an equal engine means an equal profile.
+
+    Engines with a profile are not always the same to the byte: in 4 of 100 builds by the same
+    code TensorRT-RTX 1.7.1 writes the same sections in another order, which moves 16 bytes of
+    286,724 (2026-11-22). Another optimum moves some four hundred.
+    """
     ours = build(dynamic_conv(), shapes=(RANGE,))
     theirs = tmp_path / "polygraphy.engine"
     code = (
@@ -88,7 +102,9 @@ def test_polygraphy_builds_the_same_engine_for_the_same_range(build: Build, tmp_
         capture_output=True,
         check=True,
     )
-    assert ours.path.read_bytes() == theirs.read_bytes()
+    assert differing_bytes(ours.path, theirs) <= 64
+    other = build(dynamic_conv(), "other", shapes=(replace(RANGE, optimum=(3, 8, 16, 16)),))
+    assert differing_bytes(ours.path, other.path) > 64
 
 
 def test_other_ranges_are_other_engines(build: Build) -> None:
