@@ -42,7 +42,7 @@ def require_possible(options: BuildOptions, installed: Installed, device_problem
         raise UserError(
             f"{installed} times no kernels: it compiles them when the engine is loaded, and its "
             "timing cache does nothing",
-            fix="Leave --timing-cache away; two builds of one model have the same bytes anyway",
+            fix="Leave --timing-cache away; two builds of one model are the same engine anyway",
         )
     wish = "--strip-weights" if options.strip_weights else "--refit" if options.refit else ""
     if wish and device_problem:
