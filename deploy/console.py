@@ -200,30 +200,41 @@ def _bars(console: Console, title: str) -> Iterator[ProgressCallback]:
             if phase not in tasks:
                 label = f"{title}: {phase}" if phase else title
                 tasks[phase] = bars.add_task(label, total=None)
+            elif done < bars.tasks[tasks[phase]].completed:
+                bars.reset(tasks[phase])  # the same phase of the next file
             bars.update(tasks[phase], completed=done, total=total or None)
 
         yield callback
 
 
 class _PlainProgress:
-    """Progress in a log file: a line when a phase ends, and every ten seconds before that."""
+    """Progress in a log file: a line when a phase ends, and every ten seconds before that.
+
+    A phase begins where the last call for another one ended; one that has ended may begin again.
+    """
 
     def __init__(self, title: str, write: Callable[[str], None]) -> None:
         self._title = title
         self._write = write
+        self._called_s = time.monotonic()
         self._started_s: dict[str, float] = {}
         self._written_s: dict[str, float] = {}
-        self._finished: set[str] = set()
+        self._ended: dict[str, int] = {}
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
+        now, last = time.monotonic(), self._called_s
+        self._called_s = now
+        if done < self._ended.get(phase, 0):
+            for known in (self._started_s, self._written_s, self._ended):
+                del known[phase]
+        started = self._started_s.setdefault(phase, last)
+        written = self._written_s.setdefault(phase, started)
         label = f"{self._title}: {phase}" if phase else self._title
-        started = self._started_s.setdefault(phase, now)
         if total and done >= total:
-            if phase not in self._finished:
-                self._finished.add(phase)
+            if phase not in self._ended:
+                self._ended[phase] = done
                 self._write(f"{label} {done}/{total} in {now - started:.1f} s")
-        elif now - self._written_s.setdefault(phase, now) >= _PLAIN_SECONDS:
+        elif now - written >= _PLAIN_SECONDS:
             self._written_s[phase] = now
             left = f", about {(now - started) * (total - done) / done:.0f} s left" if done else ""
             self._write(f"{label} {done}/{total}{left}" if total else f"{label} {done}")

@@ -121,7 +121,26 @@ def test_progress_in_a_log_shows_life_in_a_long_phase(monkeypatch: pytest.Monkey
     with out.progress("Build") as progress:
         for done in range(5):
             progress("tactics", done, 0)
-    assert stderr.getvalue().splitlines() == ["Build: tactics 2", "Build: tactics 4"]
+    assert stderr.getvalue().splitlines() == ["Build: tactics 1", "Build: tactics 3"]
+
+
+def test_a_phase_of_the_next_file_is_timed_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 1, 2, 3, 103, 115, 127])
+    monkeypatch.setattr("deploy.console.time.monotonic", lambda: float(next(clock)))
+    out, _, stderr = both()
+    with out.progress("Quantize") as progress:
+        for phase, done in [("scales", 1), ("scales", 2), ("bias", 2)]:
+            progress(phase, done, 2)
+        progress("layers", 9, 9)
+        progress("scales", 1, 2)
+        progress("scales", 2, 2)
+    assert stderr.getvalue().splitlines() == [
+        "Quantize: scales 2/2 in 2.0 s",
+        "Quantize: bias 2/2 in 1.0 s",
+        "Quantize: layers 9/9 in 100.0 s",
+        "Quantize: scales 1/2, about 12 s left",
+        "Quantize: scales 2/2 in 24.0 s",
+    ]
 
 
 def test_progress_in_a_terminal_is_a_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
