@@ -48,6 +48,7 @@ ATTRIBUTES = ("low", "step", "size", "scale", "ego", "pillars")
 OUTPUTS = ("places", "slots", "counts", "sums")
 
 _LARGEST = 3.0e38  # below float32's infinity, and false for NaN
+_MANY = 1 << 16  # more columns than any point has
 _DIGIT_BITS = 4
 
 
@@ -198,7 +199,8 @@ class _Body:
         return self("Cast", value, to=onnx.TensorProto.DataType.Value(dtype))
 
     def column(self, table: str, index: int) -> str:
-        return self("Gather", table, self.number(index, "int64"), axis=1)
+        """A row of ``table``, which holds one column of the points in each."""
+        return self("Gather", table, self.number(index, "int64"), axis=0)
 
     def finish(self, name: str) -> onnx.FunctionProto:
         import onnx
@@ -223,25 +225,28 @@ def _tensor(value: Any, dtype: str) -> onnx.TensorProto:
 
 def _cells(body: _Body) -> tuple[str, str]:
     """Writes ``places``, ``slots``; gives what a row adds to its cell: 1 or 0, its level or 0."""
-    low, step = body.attribute("low", "floats"), body.attribute("step", "floats")
-    size = body.attribute("size", "ints")
-    axis, zero = body.number([1], "int64"), body.number(0.0, "float32")
-    start, end = body.number([0], "int64"), body.number([3], "int64")
-    index = body("Slice", "points", start, end, axis)
+    axis, zero = body.number([0], "int64"), body.number(0.0, "float32")
+    three, most = body.number([3], "int64"), body.number([_MANY], "int64")
+    # a column lies in one piece, so that every step below is a pass over a plain vector
+    columns = body("Transpose", "points", perm=[1, 0])
+    low, step, size = (
+        body("Unsqueeze", body.attribute(name, kind), body.number([1], "int64"))
+        for name, kind in (("low", "floats"), ("step", "floats"), ("size", "ints"))
+    )
+    index = body("Slice", columns, axis, three, axis)
     index = body("Floor", body("Div", body("Sub", index, low), step))
     above = body("GreaterOrEqual", index, zero)
     below = body("Less", index, body.cast(size, "FLOAT"))
-    within = _in_all(body, body("And", above, below), axis)
-    sizes = body("Abs", "points")
-    finite = body("Less", sizes, body.number(_LARGEST, "float32"))
-    finite = _in_all(body, finite, axis)
-    ground = body("Max", body.column(sizes, 0), body.column(sizes, 1))
+    within = _in_all(body, body("And", above, below), axis)  # so x, y and z are finite
+    others = body("Abs", body("Slice", columns, three, most, axis))
+    finite = _in_all(body, body("Less", others, body.number(_LARGEST, "float32")), axis)
+    ground = body("Max", *(body("Abs", body.column(columns, at)) for at in range(2)))
     outer = body.cast(body("GreaterOrEqual", ground, body.attribute("ego", "float")), "INT32")
     ones = body("Mul", body("Mul", within, finite), outer)
-    index = body("Where", body("Unsqueeze", body.cast(ones, "BOOL"), axis), index, zero)
+    index = body("Where", body.cast(ones, "BOOL"), index, zero)
     index = body.cast(index, "INT64")
     x, y, height = (body.column(index, number) for number in range(3))
-    nx, ny, bins = (body("Gather", size, body.number([at], "int64")) for at in range(3))
+    nx, ny, bins = (body.column(size, at) for at in range(3))
     place = body("Add", body("Mul", y, nx), x)
     number = _numbers(body, place, ones, body("Mul", nx, ny))
     room = body.cast(body.attribute("pillars", "int"), "INT32")
@@ -249,11 +254,11 @@ def _cells(body: _Body) -> tuple[str, str]:
     taken = body.cast(ones, "BOOL")
     slot = body("Add", body("Mul", body.cast(number, "INT64"), bins), height)
     # TensorRT finds no largest in a vector
-    first = body("ArgMax", body("Unsqueeze", ones, start), axis=1, keepdims=0)
+    first = body("ArgMax", body("Unsqueeze", ones, axis), axis=1, keepdims=0)
     # where no row counts, the first one does not either: it has place 0 and slot 0
     body("Where", taken, place, body("Gather", place, first), named="places")
     body("Where", taken, slot, body("Gather", slot, first), named="slots")
-    scaled = body("Mul", body.column("points", 3), body.attribute("scale", "float"))
+    scaled = body("Mul", body.column(columns, 3), body.attribute("scale", "float"))
     levels = body("Clip", body("Round", scaled), zero, body.number(255.0, "float32"))
     return ones, body.cast(body("Where", taken, levels, zero), "INT32")
 

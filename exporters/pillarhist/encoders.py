@@ -219,8 +219,9 @@ def count_values(count: Tensor, mode: str) -> Tensor:
 
 def pillar_centres(pillars: Tensor, grid: PillarGrid) -> tuple[Tensor, Tensor]:
     """Their x and y in metres."""
-    x = (pillars % grid.nx).float() * grid.cell[0] + (grid.cell[0] / 2 + grid.low[0])
-    y = (pillars // grid.nx).float() * grid.cell[1] + (grid.cell[1] / 2 + grid.low[1])
+    row = torch.div(pillars, grid.nx, rounding_mode="trunc")
+    x = (pillars - row * grid.nx).float() * grid.cell[0] + (grid.cell[0] / 2 + grid.low[0])
+    y = row.float() * grid.cell[1] + (grid.cell[1] / 2 + grid.low[1])
     return x, y
 
 

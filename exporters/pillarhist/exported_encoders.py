@@ -62,9 +62,10 @@ class HistogramRows(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         rows, places = self.rows(points)
         features = self.activation(self.linear(rows))
-        there = rows[:, -1:] > 0
-        features = torch.where(there, features, features[:1])
-        places = torch.where(there[:, 0], places, places[:1])
+        there = rows[:, -1] > 0
+        number = torch.arange(len(places))
+        features = features.index_select(0, torch.where(there, number, 0))
+        places = torch.where(there, places, places[:1])
         canvas = torch.zeros(features.shape[1], self.grid.pillars)
         where = places[None].expand(features.shape[1], -1)
         canvas = canvas.scatter(1, where, features.T)
@@ -79,19 +80,19 @@ class HistogramRows(nn.Module):
             points, grid.low, grid.steps(bins), size, LEVELS / self.full, room, self.ego_m
         )
         mean = sums.float() / (LEVELS * counts.clamp(min=1)).float()
-        number = slot // bins
-        x, y = pillar_centres(pillar, grid)
-        there = (counts > 0).float()
-        far = farthest(grid)
-        values = (self.counts(counts.float()), mean, x / far[0] * there, y / far[1] * there, there)
-        width = 2 * bins + _PLACE
-        column = slot + number * (width - bins)  # number * width + bin
-        own = number * width + 2 * bins
-        columns = (column, column + bins, own, own + 1, own + 2)
-        rows = torch.zeros(room * width).scatter(0, torch.cat(columns), torch.cat(values))
+        number = torch.div(slot, bins, rounding_mode="trunc")
+        cell = slot + number * bins  # number * 2 * bins + bin
+        values = torch.cat([self.counts(counts.float()), mean])
+        table = torch.zeros(room * 2 * bins).scatter(0, torch.cat([cell, cell + bins]), values)
+        # places from 1 on, 0 for rows that no pillar has;
         # TensorRT takes no more indices than there are places to write to
-        places = torch.zeros(points.shape[0], dtype=torch.int64).scatter(0, number, pillar)
-        return rows.reshape(room, width), places[:room]
+        marks = torch.zeros(points.shape[0], dtype=torch.int64)
+        marks = marks.scatter(0, number, (pillar + 1) * (counts > 0))[:room]
+        there, places = (marks > 0).float(), (marks - 1).clamp(min=0)
+        x, y = pillar_centres(places, grid)
+        far = farthest(grid)
+        own = torch.stack([x / far[0] * there, y / far[1] * there, there], dim=1)
+        return torch.cat([table.reshape(room, 2 * bins), own], dim=1), places
 
 
 class SortedPillars(nn.Module):
