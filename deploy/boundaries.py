@@ -164,8 +164,7 @@ def compare_layers(
         comparison = _Comparison(float_model, integer_model, Path(folder), samples, threads)
         layers = list(comparison.run(chunks, emulate, progress))  # while the folder is there
         observed = {} if emulate else comparison.observed_kernels(shared)
-    whole = ModelFile(reference).proto, ModelFile(candidate).proto  # weights were moved out above
-    alone = layers_alone(*whole, chunks, samples, threads=threads, progress=progress)
+    alone = layers_alone(reference, candidate, chunks, samples, threads=threads, progress=progress)
     return LayerComparison(
         layers=tuple(layers),
         absent=tuple(boundary.tensor for boundary in boundaries if boundary.tensor not in known),

@@ -174,6 +174,7 @@ def alone_json(layers: LayerComparison) -> list[dict[str, Any]]:
             "op_type": layer.op_type,
             "tensor": layer.tensor,
             "sqnr_db": layer.error.sqnr_db,
+            "outputs_db": layer.outputs_db,
         }
         for layer in layers.alone
     ]

@@ -12,6 +12,7 @@ from deploy.boards.connection import Access
 from deploy.boards.inventory import one_board
 from deploy.comparison import Comparison
 from deploy.console import Output
+from deploy.layers_alone import worst_first
 from deploy.metrics.pooled import PairedMetric
 from exporters.errors import UserError
 
@@ -287,11 +288,14 @@ def _show_layers(out: Output, comparison: Comparison) -> None:
             for layer in worst
         ],
     )
-    alone = sorted(comparison.layers.alone, key=lambda layer: layer.error.sqnr_db)
+    alone = worst_first(comparison.layers.alone)
     out.table(
         "Layers that lose most by themselves, from the reference's inputs",
-        ["layer", "operator", "SQNR dB"],
-        [[one.node, one.op_type, one.error.sqnr_db] for one in alone[:_SHOWN_LAYERS]],
+        ["layer", "operator", "SQNR dB", "outputs dB"],
+        [
+            [one.node, one.op_type, one.error.sqnr_db, one.outputs_db]
+            for one in alone[:_SHOWN_LAYERS]
+        ],
     )
     kernels = ", ".join(f"{n} {op}" for op, n in comparison.layers.integer_kernels.items())
     out.say(f"integer kernels in ONNX Runtime: {kernels or 'none'}")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deploy.layers_alone import rank
 from deploy.metrics.paired import PairedInterval
 from deploy.metrics.pooled import EXACT, LOST
 
@@ -92,7 +93,7 @@ class FileEvidence:
         energy: its ``CaseEnergy`` as JSON.
         model_bytes, engine_bytes: sizes.
         missing: why there is no engine, where one was asked for.
-        suspects: layers that lose most by themselves, the worst first, each with its SQNR.
+        suspects: layers that lose most by themselves, the worst first, each with what it leaves.
     """
 
     name: str
@@ -106,9 +107,16 @@ class FileEvidence:
 
 
 def suspects_of(alone: Iterable[JSON] | None) -> tuple[str, ...]:
-    """The layers whose own error is largest, from the entries under ``alone``, as words."""
-    own = sorted((one["sqnr_db"], one["node"]) for one in alone or () if one["sqnr_db"] is not None)
-    return tuple(f"{node} ({db:.1f} dB)" for db, node in own[:_SUSPECTS])
+    """The layers that lose most by themselves, from the entries under ``alone``, as words."""
+    own = [one for one in alone or () if one["sqnr_db"] is not None]
+    own.sort(key=lambda one: rank(one.get("outputs_db"), one["sqnr_db"]))
+    return tuple(_suspect(one) for one in own[:_SUSPECTS])
+
+
+def _suspect(one: JSON) -> str:
+    if one.get("outputs_db") is None:
+        return f"{one['node']} ({one['sqnr_db']:.1f} dB)"
+    return f"{one['node']} ({one['outputs_db']:.1f} dB at the outputs)"
 
 
 def _candidate(entry: JSON) -> float:

@@ -167,12 +167,17 @@ class Layer(_Part):
 
 
 class LayerAlone(_Part):
-    """What a layer loses by itself, from the reference's inputs; none for an exact copy."""
+    """What a layer loses by itself, from the reference's inputs; none for an exact copy.
+
+    ``outputs_db`` is how near the float network's outputs stay with this error in it; of the
+    layers with the largest errors.
+    """
 
     node: str
     op_type: str = ""
     tensor: str
     sqnr_db: float | None = None
+    outputs_db: float | None = None
 
 
 class PairedInterval(_Part):

@@ -18,6 +18,7 @@ from deploy import run
 from deploy.boundaries import compare_layers
 from deploy.contract.contracts import Contract
 from deploy.contract.markdown import escaped
+from deploy.layers_alone import MOST_TRIED, worst_first
 from deploy.verification import verify
 
 from .conftest import Mini
@@ -100,9 +101,11 @@ def test_a_layer_whose_scale_was_doubled_is_first_by_itself(
         onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])  # still valid
         comparison = verify(mini.fp32, path, mini.evaluation, layers=True)
         assert comparison.layers is not None
-        alone = sorted(comparison.layers.alone, key=lambda layer: layer.error.sqnr_db)
+        alone = worst_first(comparison.layers.alone)
         assert alone[0].node == node
         assert alone[0].error.sqnr_db < 3 < alone[1].error.sqnr_db
+        fidelities = [layer.outputs_db for layer in alone[:MOST_TRIED]]
+        assert fidelities == sorted(db for db in fidelities if db is not None)
         worst = comparison.layers.worst_first[0]
         accumulated.append(worst.tensor == alone[0].tensor)
     assert not all(accumulated), "with all before it, another layer looks worse"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from deploy.layers_alone import rank
 from deploy.report import formats
 from deploy.report.charts import svg
 from deploy.report.schema import Layer, LayerAlone
@@ -28,7 +29,7 @@ def worst(layers: Sequence[Layer], count: int = 5) -> list[Layer]:
 def worst_alone(layers: Sequence[LayerAlone], count: int = 5) -> list[LayerAlone]:
     """The ``count`` layers that lose most by themselves, worst first."""
     measured = [layer for layer in layers if _finite(layer.sqnr_db)]
-    return sorted(measured, key=lambda layer: layer.sqnr_db or 0.0)[:count]
+    return sorted(measured, key=lambda layer: rank(layer.outputs_db, layer.sqnr_db or 0.0))[:count]
 
 
 def is_exact(layer: Layer) -> bool:
