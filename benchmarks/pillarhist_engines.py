@@ -2,11 +2,14 @@
 
     python benchmarks/pillarhist_engines.py [--variants NAME …] [-o benchmarks/results/…json]
 
-For every variant ``edgeport export``, ``edgeport cast --to fp16`` and ``edgeport build`` of both
-files, as a user types them. Weights are random, but for the miniature's: what is built does not
-depend on them. Engines cannot run without a GPU; the evidence is ``built``, or the refusal's words.
+For every variant ``edgeport export``, ``edgeport cast --to fp16``, ``edgeport quantize`` (with
+``--rest fp16``) and ``edgeport build`` of every file, as a user types them. Weights are random, but
+for the miniature's: what is built does not depend on them, nor on how ranges are chosen, so INT8
+has those of one pass over a few generated scans. Engines cannot run without a GPU; the evidence is
+``built``, or the refusal's words.
 Predicted: the histogram variants build with the sorting body in place of the sum, for KITTI and for
-ten sweeps of nuScenes; ``centerpoint-pillar-nuscenes`` does not, since it takes maxima over points.
+ten sweeps of nuScenes. ``centerpoint-pillar-nuscenes`` does not, since it takes maxima over points,
+and ``pointpillars-kitti`` not either, since it sorts all points at once.
 
 A variant that stands in the result already is done again; others are kept, as are precisions that
 are not asked for.
@@ -24,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration.samples.kitti_writing import kitti_drives, write_kitti
 from exporters.files import write_text
 from exporters.modelfile import ModelFile
 from runtimes.machine import environment
@@ -35,8 +39,11 @@ VARIANTS = (
     "pillarhist-centerpoint-nuscenes",
     "pillarhist-mini",
     "centerpoint-pillar-nuscenes",
+    "pointpillars-kitti",
 )
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
+DRIVES = (2, 2, 9300)
+"""Of the scans that INT8 is calibrated on: drives, frames of each, seed."""
 _PROGRAM = [sys.executable, "-c", "from deploy.cli import main; main()"]
 
 
@@ -73,7 +80,21 @@ def engines(variant: str, folder: Path, precisions: Sequence[str]) -> dict[str, 
     if "fp16" in precisions:
         typed("cast", fp32, "--to", "fp16", "-o", fp16)
         found["fp16"] = engine(fp16)
+    if "int8" in precisions:
+        int8, scans = folder / "int8.onnx", calibration_scans(variant, folder)
+        simple = ("--scales", "percentile", "--no-correct-bias", "--rest", "fp16")
+        typed("quantize", fp32, "--samples", scans, *simple, "-o", int8)
+        found["int8"] = engine(int8)
     return found
+
+
+def calibration_scans(variant: str, folder: Path) -> str | Path:
+    """Generated scans of the sensor that the variant is for."""
+    drives, frames, seed = DRIVES
+    if variant.endswith("nuscenes"):
+        return f"synthetic:{drives}x{frames}:{seed}"
+    write_kitti(kitti_drives(drives, frames, seed, images=False), folder / "kitti")
+    return folder / "kitti"
 
 
 def engine(model: Path) -> dict[str, Any]:

@@ -157,10 +157,12 @@ class AnchorClass:
 
 @dataclass(frozen=True)
 class AnchorHead:
-    """Two anchors a class at every cell, at yaw 0 and 1.57.
+    """Two anchors a class at every cell, at yaw 0 and 1.57 where ``rotations`` says nothing else.
 
     Attributes:
         direction_offset: radians; yaw is told apart by halves of the circle from there on.
+        middles: anchors stand in the middles of cells; else they are spread over the range with
+            both its edges, as OpenPCDet's on KITTI.
         iou: of two boxes seen from above, beyond which the lower score goes.
         score: the lowest one of a box.
     """
@@ -172,6 +174,7 @@ class AnchorHead:
     )
     rotations: tuple[float, ...] = (0.0, 1.57)
     direction_offset: float = 0.78539
+    middles: bool = False
     iou: float = 0.01
     score: float = 0.1
 

@@ -40,18 +40,22 @@ class AnchorBoxes(nn.Module):
         super().__init__()
         assert isinstance(config.head, AnchorHead)
         self.config, self.head = config, config.head
-        rows, columns = config.feature_size
         self.register_buffer("sizes", torch.tensor([a.size for a in self.head.anchors]), False)
         bottoms = [anchor.bottom + anchor.size[2] / 2 for anchor in self.head.anchors]
         self.register_buffer("heights", torch.tensor(bottoms), False)
         self.register_buffer("turns", torch.tensor(self.head.rotations), False)
-        low, high = config.grid.low, config.grid.high
-        self.register_buffer(
-            "xs", low[0] + (high[0] - low[0]) / (columns - 1) * torch.arange(columns), False
-        )
-        self.register_buffer(
-            "ys", low[1] + (high[1] - low[1]) / (rows - 1) * torch.arange(rows), False
-        )
+        for name, axis, cells in (
+            ("xs", 0, config.feature_size[1]),
+            ("ys", 1, config.feature_size[0]),
+        ):
+            low, high = config.grid.low[axis], config.grid.high[axis]
+            self.register_buffer(name, self._places(low, high, cells), False)
+
+    def _places(self, low: float, high: float, cells: int) -> Tensor:
+        """Of anchors along one axis, metres."""
+        if self.head.middles:
+            return low + (high - low) / cells * (torch.arange(cells) + 0.5)
+        return low + (high - low) / (cells - 1) * torch.arange(cells)
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes ``[1, K, 7]``, scores ``[1, K]``, classes ``[1, K]``; best first."""

@@ -91,8 +91,10 @@ def decode_anchors(cls: Array, box: Array, direction: Array, config: Config) -> 
             for anchor in range(head.per_cell):
                 kind = head.anchors[anchor // len(head.rotations)]
                 length, width, height = kind.size
-                xa = grid.low[0] + x * (grid.high[0] - grid.low[0]) / (columns - 1)
-                ya = grid.low[1] + y * (grid.high[1] - grid.low[1]) / (rows - 1)
+                along_x = (x + 0.5) / columns if head.middles else x / (columns - 1)
+                along_y = (y + 0.5) / rows if head.middles else y / (rows - 1)
+                xa = grid.low[0] + along_x * (grid.high[0] - grid.low[0])
+                ya = grid.low[1] + along_y * (grid.high[1] - grid.low[1])
                 za = kind.bottom + height / 2
                 t = box[anchor * 7 : anchor * 7 + 7, y, x]
                 diagonal = np.hypot(length, width)

@@ -1,58 +1,23 @@
-"""Checkpoints of pillar detectors: OpenPCDet's, and MMDetection3D's under OpenPCDet's names.
+"""Checkpoints of pillar detectors: OpenPCDet's as they are, two others brought to its form.
 
-MMDetection3D (from 1.0 on, whose boxes are OpenPCDet's) lists its classes as pedestrian, cyclist,
-car, with their anchors in that order. Its ``PillarFeatureNet`` overwrites x, y and z of a point by
-their distance from the pillar's centre (``legacy=True``, the default): its layer then sees those
-three twice. The sum of the two columns, with nothing for x, y and z themselves, is the same layer
-for OpenPCDet's input, so nothing is lost in loading it.
+What the others call and compute differently stands in `exporters.pillarhist.dialects`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from exporters.checkpoints import (
-    Checkpoint,
-    Dialect,
-    NamedTensors,
-    apply_dialect,
-    read_checkpoint,
-)
+from exporters.checkpoints import Dialect, NamedTensors, apply_dialect, read_checkpoint
 from exporters.errors import UserError
 from exporters.modelfile import WeightsSource
-from exporters.pillarhist.config import (
-    AnchorHead,
-    Config,
-    DynamicPillars,
-    HardPillars,
-    Histogram,
-    Projection,
-)
+from exporters.pillarhist.config import Config, DynamicPillars, Histogram, Projection
+from exporters.pillarhist.dialects import from_elsewhere
 from exporters.pillarhist.options import SHIPPED, ExportOptions
 from exporters.shipped import how_trained
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 OPENPCDET = Dialect()
 
-MMDETECTION3D = Dialect(
-    renames={
-        r"^voxel_encoder\.": "vfe.",
-        r"^backbone\.blocks\.": "backbone_2d.blocks.",
-        r"^neck\.deblocks\.": "backbone_2d.deblocks.",
-        r"^bbox_head\.conv_reg\.": "dense_head.conv_box.",
-        r"^bbox_head\.": "dense_head.",
-    }
-)
-
-_MMDETECTION3D_CLASSES = ("Pedestrian", "Cyclist", "Car")
-
 _OTHER_NETWORKS = {
-    "pillar_encoder.conv.": (
-        "is of zhulf0804/PointPillars, whose boxes have another yaw and order of sizes"
-    ),
     "backbone_3d.": "has a 3-D backbone (SECOND, VoxelNet, PV-RCNN)",
     "pts_voxel_encoder.": "is MMDetection3D's CenterPoint",
     "reader.pfn_layers.": "is of tianweiy/CenterPoint",
@@ -90,8 +55,10 @@ def find_source(variant: str, options: ExportOptions) -> Source:
     if path is None:
         return Source(variant, config, None, options.seed)
     checkpoint = read_checkpoint(path)
-    if any(".voxel_encoder.pfn_layers." in f".{name}" for name in checkpoint.tensors):
-        return _from_mmdetection3d(variant, config, checkpoint)
+    foreign = from_elsewhere(variant, config, checkpoint)
+    if foreign is not None:
+        named = _with_step(foreign.named)
+        return Source(variant, foreign.config, named, options.seed, foreign.notes)
     named = apply_dialect(checkpoint, OPENPCDET)
     _refuse_others(named)
     named = _with_step(named)
@@ -104,7 +71,8 @@ def _refuse_others(named: NamedTensors) -> None:
         if any(name.startswith(prefix) for name in named.tensors):
             raise UserError(
                 f"checkpoint {named.source.path} {words}: it has {prefix}* keys",
-                fix="Checkpoints of OpenPCDet and MMDetection3D's PointPillars are read",
+                fix="Checkpoints of OpenPCDet are read, and MMDetection3D's and zhulf0804's "
+                "PointPillars",
             )
 
 
@@ -160,51 +128,3 @@ def _recognised(
             fix="Name the variant that it belongs to: edgeport models",
         )
     return config
-
-
-def _from_mmdetection3d(variant: str, config: Config, checkpoint: Checkpoint) -> Source:
-    if not (isinstance(config.encoder, HardPillars) and isinstance(config.head, AnchorHead)):
-        raise UserError(
-            f"checkpoint {checkpoint.path} is MMDetection3D's PointPillars, which is no {variant}",
-            fix=f"Run: edgeport export pointpillars-kitti --checkpoint {checkpoint.path}",
-        )
-    named = apply_dialect(checkpoint, MMDETECTION3D)
-    tensors = {_after_padding(name): value for name, value in named.tensors.items()}
-    renamed = {_after_padding(name): old for name, old in named.renamed.items()}
-    weight = tensors.get("vfe.pfn_layers.0.linear.weight")
-    if weight is None or weight.shape[1] != 10:
-        raise UserError(
-            f"checkpoint {checkpoint.path}: its encoder is not that of PointPillars on KITTI "
-            "(ten inputs)",
-            fix="Checkpoints of hv_pointpillars_secfpn_*_kitti-3d-3class are read",
-        )
-    tensors["vfe.pfn_layers.0.linear.weight"] = _without_overwriting(weight)
-    order = [config.classes.index(name) for name in _MMDETECTION3D_CLASSES]
-    head = replace(
-        config.head,
-        anchors=tuple(config.head.anchors[i] for i in order),
-        direction_offset=0.7854,
-    )
-    named = _with_step(replace(named, tensors=tensors, renamed=renamed))
-    notes = (
-        "read as MMDetection3D 1.0 or later; boxes of earlier versions have another yaw",
-        "its encoder overwrites x, y, z by their distance from the pillar (legacy): rewritten",
-    )
-    config = replace(config, classes=_MMDETECTION3D_CLASSES, head=head)
-    return Source(variant, config, named, 0, notes)
-
-
-def _after_padding(name: str) -> str:
-    """OpenPCDet's stages begin with a padding layer, which counts; MMDetection3D's do not."""
-    parts = name.split(".")
-    if parts[:2] == ["backbone_2d", "blocks"]:
-        parts[3] = str(int(parts[3]) + 1)
-    return ".".join(parts)
-
-
-def _without_overwriting(weight: Tensor) -> Tensor:
-    """``[64, 10]`` for input x, y, z, i, 3 from the mean, 3 from the centre, none overwritten."""
-    import torch
-
-    nothing = torch.zeros_like(weight[:, :3])
-    return torch.cat([nothing, weight[:, 3:7], weight[:, 7:10] + weight[:, :3]], dim=1)

@@ -1,4 +1,4 @@
-"""Checkpoints: OpenPCDet's as they are, MMDetection3D's as the same function, others by name."""
+"""Checkpoints: OpenPCDet's as they are, those of other networks by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from exporters.errors import UserError
-from exporters.pillarhist.config import CONFIGS, KITTI
-from exporters.pillarhist.encoders import HardPFN, decorated, make_encoder, pillar_centres
+from exporters.pillarhist.config import CONFIGS
 from exporters.pillarhist.exporter import build_network
 from exporters.pillarhist.model import PillarDetector
 from exporters.pillarhist.options import ExportOptions
 from exporters.pillarhist.weights import find_source
-from tests.exporters.pillarhist import clouds
 
 
 def saved(folder: Path, tensors: dict[str, Any], **more: Any) -> Path:
@@ -62,7 +59,7 @@ def test_missing_and_extra_keys_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("pillar_encoder.conv.weight", "zhulf0804/PointPillars, whose boxes have another yaw"),
+        ("pillar_encoder.conv.weight", "is not that of zhulf0804's PointPillars on KITTI"),
         ("backbone_3d.conv_input.0.weight", "has a 3-D backbone"),
         ("dense_head.weight", "no pillar detector of OpenPCDet"),
     ],
@@ -77,36 +74,3 @@ def test_the_wrong_encoder_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, PillarDetector(CONFIGS["pillarhist-mini"]).state_dict())
     with pytest.raises(UserError, match="its encoder has 34 inputs and 1 layers, the variant 10"):
         find_source("pointpillars-mini", ExportOptions(checkpoint=path))
-
-
-def test_mmdetection3d_becomes_the_same_function(tmp_path: Path) -> None:
-    """Its encoder sees x, y, z twice, as distances from the pillar; classes in its own order."""
-    ours = PillarDetector(KITTI).state_dict()
-    theirs = {_their_name(name): value for name, value in ours.items() if name != "global_step"}
-    path = tmp_path / "mmdetection3d.pth"
-    torch.save({"meta": {"epoch": 160}, "state_dict": theirs}, path)
-    source = find_source("pointpillars-kitti", ExportOptions(checkpoint=path))
-    assert source.config.classes == ("Pedestrian", "Cyclist", "Car")
-    assert [a.size[0] for a in source.config.head.anchors] == [0.8, 1.76, 3.9]  # type: ignore[union-attr]
-    network, report = build_network(source)
-    assert report is not None
-    assert torch.equal(network.state_dict()["backbone_2d.blocks.2.16.weight"],
-                       ours["backbone_2d.blocks.2.16.weight"])  # fmt: skip
-    encoder = make_encoder(KITTI)
-    assert isinstance(encoder, HardPFN)
-    cloud = torch.from_numpy(clouds.made(KITTI, 2, 500))
-    voxels, counts, places = encoder.voxelize(cloud)
-    rows = decorated(voxels, counts, pillar_centres(places, KITTI.grid), KITTI.grid)
-    overwritten = torch.cat([rows[..., 7:10], rows[..., 3:]], dim=-1)
-    weight: Tensor = ours["vfe.pfn_layers.0.linear.weight"]
-    again = network.state_dict()["vfe.pfn_layers.0.linear.weight"]
-    torch.testing.assert_close(rows @ again.T, overwritten @ weight.T, atol=1e-5, rtol=1e-5)
-
-
-def _their_name(name: str) -> str:
-    parts = name.replace("vfe.", "voxel_encoder.").replace("conv_box", "conv_reg").split(".")
-    if parts[0] == "backbone_2d":
-        if parts[1] == "blocks":
-            parts[3] = str(int(parts[3]) - 1)
-        parts[0] = "backbone" if parts[1] == "blocks" else "neck"
-    return ".".join(parts).replace("dense_head", "bbox_head")
