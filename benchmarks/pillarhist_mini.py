@@ -38,10 +38,10 @@ from calibration.samples.base import Source, labels_of
 from calibration.samples.kitti_writing import kitti_drives, write_kitti
 from deploy import verify
 from deploy.comparison import Comparison
+from deploy.metrics.boxes.again import found_again
 from deploy.metrics.boxes.from_samples import FoundBoxes, kitti_found, kitti_truth
 from deploy.metrics.boxes.kitti_ap import KittiAP
 from deploy.metrics.boxes.kitti_matching import LEAST_OVERLAP
-from deploy.metrics.boxes.rotated import rotated_iou
 from exporters import export
 from exporters.files import write_text
 from exporters.modelfile import ModelFile, ModelSpec
@@ -67,7 +67,6 @@ ASKED = {
 """Which boxes of FP32 are to be found again."""
 
 
-_FLAT = (0, 1, 3, 4, 6)
 _GUESSED = 30  # boxes of a class
 _CELL_M = 2.0
 
@@ -132,31 +131,6 @@ def scores_of(samples: Source, find: Any) -> dict[str, dict[str, float | None]]:
         mean = float(np.mean(list(values.values())))
         table[kind] = {name: round(value, 2) for name, value in {**values, "mean": mean}.items()}
     return table
-
-
-def found_again(
-    reference: FoundBoxes,
-    candidate: FoundBoxes,
-    score: float,
-    iou: float = 0.7,
-    classes: Sequence[str] = tuple(LEAST_OVERLAP),
-) -> tuple[int, int]:
-    """How many boxes of the reference, of at least ``score``, the candidate has too; of how many.
-
-    Each box of the candidate, best score first, takes the nearest free one of its class.
-    """
-    kept = zip(reference.scores, reference.names, strict=True)
-    wanted = [
-        index for index, (value, name) in enumerate(kept) if value >= score and name in classes
-    ]
-    free, total = set(wanted), len(wanted)
-    overlaps = rotated_iou(candidate.boxes[:, _FLAT], reference.boxes[:, _FLAT])
-    for row in np.argsort(-candidate.scores, kind="stable"):
-        same = [i for i in free if reference.names[i] == candidate.names[row]]
-        best = max(same, key=lambda index: overlaps[row, index], default=None)
-        if best is not None and overlaps[row, best] >= iou:
-            free.remove(best)
-    return total - len(free), total
 
 
 def labelled_cars(samples: Source, find: Detector, limits: Array) -> dict[str, int]:

@@ -161,7 +161,8 @@ def sensitivity(
         def metric_of(path: Path) -> float:
             found = score(path)
             # a foreign model without --metric has none of its own: then its worst output decides
-            return next(found[n] for n in (METRIC, "agreement", "sqnr_db") if n in found).value
+            names = (METRIC, "agreement", "recall", "sqnr_db")
+            return next(found[n] for n in names if n in found).value
 
         judged = Judged(metric_of, search.metric or "", validation.sha256, judged_units)
         return measure_sensitivity(file, samples, options, means, judged=judged)

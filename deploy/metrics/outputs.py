@@ -4,6 +4,7 @@
 |-------------------------------|-----------------------------------------------------------------|
 | ``…-labels``                  | agreement; per class, and per height slice where an axis is z   |
 | ``…-logits``, class axis last | SQNR, cosine, max error, per class channel; agreement of argmax |
+| ``boxes``                     | recall and precision: `deploy.metrics.boxes.again`              |
 | another integer or bool       | agreement                                                       |
 | another float                 | SQNR, cosine, max error                                         |
 
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.metrics.boxes.again import BoxComparison
 from deploy.metrics.labels import ConfusionMatrix, SliceAgreement
 from deploy.metrics.tensors import ErrorAccumulator
 from exporters.errors import UserError
@@ -73,6 +75,8 @@ def compare_output(output: OutputSpec, classes: tuple[str, ...] = ()) -> OutputC
         return LabelComparison(output, classes)
     if classes and output.semantics.endswith("logits"):
         return LogitComparison(output, classes)
+    if classes and output.semantics == "boxes" and output.details.get("columns"):
+        return BoxComparison(output, classes)
     if np.issubdtype(np.dtype(output.dtype), np.floating):
         return TensorComparison(output)
     return DiscreteComparison(output)

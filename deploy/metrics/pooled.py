@@ -3,6 +3,8 @@
 | metric          | what a sample adds                        | of the sums                  |
 |-----------------|-------------------------------------------|------------------------------|
 | ``agreement…``  | equal elements, all elements              | their ratio                  |
+| ``recall``      | boxes found again, boxes                  | their ratio                  |
+| ``precision``   | the same with the models exchanged        | their ratio                  |
 | ``sqnr_db``     | signal ``sum r²``, noise ``sum (r - c)²`` | ``10 log10(signal / noise)`` |
 | ``cosine``      | ``sum r c``, ``sum r²``, ``sum c²``       | ``rc / sqrt(r² c²)``         |
 | a task's own    | evidence for either model                 | `deploy.metrics.task`        |
@@ -152,6 +154,8 @@ def cosine(sums: Float) -> Float:
 _STATISTICS: dict[str, tuple[Statistic, str, float | None]] = {
     "agreement": (ratio, "", 1.0),
     "agreement_occupied": (ratio, "", 1.0),
+    "recall": (ratio, "", 1.0),
+    "precision": (ratio, "", 1.0),
     "sqnr_db": (decibels, "dB", None),
     "cosine": (cosine, "", 1.0),
 }
