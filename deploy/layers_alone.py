@@ -20,14 +20,13 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calibration.graph.queries import WEIGHTED
-from calibration.samples.base import Array, Samples, inputs_of
+from calibration.samples.base import Array
 from deploy.layers_at_outputs import OutputTrial
 from deploy.metrics.tensors import ErrorAccumulator, TensorError
 from deploy.taps import TappedModel, inputs_read, runner
@@ -103,7 +102,7 @@ def layers_alone(
     reference: Path,
     candidate: Path,
     chunks: Sequence[Sequence[Boundary]],
-    samples: Samples,
+    feeds: Sequence[dict[str, Array]],
     *,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -114,11 +113,11 @@ def layers_alone(
         reference: the float model file; its tensors have the candidate's names.
         candidate: the Q/DQ model file.
         chunks: its boundaries, as many at a time as memory allows.
-        samples: of which the first few are run.
+        feeds: inputs of samples, of which the first few are run.
         threads: of ONNX Runtime; None for all cores.
         progress: called with ``layers alone`` as phase.
     """
-    few = [inputs_of(sample) for sample in islice(samples, MOST_SAMPLES)]
+    few = feeds[:MOST_SAMPLES]
     float_model, integer_model = ModelFile(reference).proto, ModelFile(candidate).proto
     ends = _ends(integer_model, chunks, float_model)
     with tempfile.TemporaryDirectory(prefix="edgeport-alone-") as folder:

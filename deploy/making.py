@@ -16,6 +16,7 @@ from exporters.errors import UserError
 from exporters.files import sha256_file, write_bytes
 from exporters.modelfile import ModelFile
 from exporters.variants import export as export_variant
+from exporters.witness import witnessed
 
 if TYPE_CHECKING:
     from calibration import QuantizeOptions, QuantizeResult, Statistics
@@ -38,7 +39,10 @@ def export(place: Workplace) -> JSON:
             write_bytes(path, Path(model.file).read_bytes(), overwrite=True)
             stage.notes.append(f"{Path(model.file).name} was taken as it is")
         else:
-            report = export_to(place, path)
+            with witnessed() as seen:
+                report = export_to(place, path)
+            if place.recipe.has_waterfall:
+                place.traced.extend(seen)
             stage.notes.extend(report.get("notes", ()))
         stage.result = {
             "report": report,

@@ -124,7 +124,7 @@ def scenes(place: Workplace) -> JSON:
 def waterfall(place: Workplace) -> list[JSON]:
     """Metric and SQNR of every form of the network, from PyTorch to the integers that run here."""
     part = place.recipe.verify
-    if part is None or not part.waterfall:
+    if part is None or not place.recipe.has_waterfall:
         return []
     model = place.recipe.model
     inputs = {

@@ -83,6 +83,10 @@ class Recipe(StrictPart):
         return None if self.verify is None else self.verify.metric
 
     @property
+    def has_waterfall(self) -> bool:
+        return self.verify is not None and self.verify.waterfall > 0
+
+    @property
     def int8_roles(self) -> list[str]:
         policies = [] if self.quantization is None else self.quantization.policies
         return [f"{INT8}-{policy}" for policy in policies]

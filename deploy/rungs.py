@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.graph.prepare import prepare
+from calibration.graph.prepare import changes_of, prepare
 from calibration.samples.base import Array
 from deploy.recipe_parts import FP16, FP32
 from deploy.taps import TappedModel, runner
@@ -43,6 +43,7 @@ class Rung:
         run: outputs by name from inputs by name, and under ``SCORES`` what labels are decided by;
             None where it cannot be run here.
         missing: why not.
+        unchanged: the file computes the very same as that of ``after``, which need not be run anew.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class Rung:
     after: str = ""
     run: Run | None = None
     missing: str = ""
+    unchanged: bool = False
 
 
 def rungs(place: Workplace, folder: Path) -> Iterator[Rung]:
@@ -67,7 +69,8 @@ def rungs(place: Workplace, folder: Path) -> Iterator[Rung]:
 
         prepared = prepare(place.file(FP32).proto, str(place.path(FP32)))
         save_model(ir.to_proto(prepared), folded)
-        yield Rung(FOLDED, "graph optimizer", ONNX, _opened(folded, folder, scores))
+        run = _opened(folded, folder, scores)
+        yield Rung(FOLDED, "graph optimizer", ONNX, run, unchanged=not changes_of(prepared))
     if FP16 in place.recipe.roles:
         yield Rung(FP16, "cast to FP16", ONNX, _opened(place.path(FP16), folder, scores))
     for role in place.recipe.int8_roles:
@@ -75,7 +78,7 @@ def rungs(place: Workplace, folder: Path) -> Iterator[Rung]:
 
 
 def _before_onnx(place: Workplace, folder: Path) -> Iterator[Rung]:
-    """PyTorch and the traced program: the export is done once more, and watched."""
+    """PyTorch and the traced program, as the export had them."""
     found, missing = _witnessed(place, folder)
     if found is None:
         yield Rung(PYTORCH, missing=missing)
@@ -90,14 +93,16 @@ def _witnessed(place: Workplace, folder: Path) -> tuple[Traced | None, str]:
 
     if place.recipe.model.variant is None:
         return None, TAKEN
-    again = folder / "exported-again.onnx"
-    try:
-        with witnessed() as seen:
-            making.export_to(place, again)
-    except MissingRequirementError as error:
-        return None, error.message
-    if sha256_file(again) != sha256_file(place.path(FP32)):
-        return None, "another export of the same gave other bytes"
+    seen = place.traced
+    if not seen:  # the export was remembered, so it is done once more
+        again = folder / "exported-again.onnx"
+        try:
+            with witnessed() as seen:
+                making.export_to(place, again)
+        except MissingRequirementError as error:
+            return None, error.message
+        if sha256_file(again) != sha256_file(place.path(FP32)):
+            return None, "another export of the same gave other bytes"
     names = {value.name for value in place.file(FP32).proto.graph.output}
     fitting = [one for one in seen if set(one.outputs) == names]
     return (fitting[-1], "") if fitting else (None, "this exporter does not trace a whole module")

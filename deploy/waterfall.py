@@ -1,7 +1,8 @@
 """Where each loss comes from: the metric and the SQNR rung by rung, every difference with an owner.
 
     loss of a rung   = metric of the rung before - metric of this one, by a paired interval
-    SQNR of a rung   = of its scores against those of the rung before; total: against the first
+    SQNR of a rung   = of its scores against those of the rung before; total: against the first.
+                       Of the first few samples: scores are many, and differ little between samples
 
 All rungs (``deploy.rungs``) run the same evaluation samples. Engines and boards are the last ones;
 they are compared with FP32 by ``verify``, and their loss is against the rung that they are built
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 Outputs = Mapping[str, Array]
 
+SCORED_SAMPLES = 4
+
 NO_BOARD = "the recipe names no board"
 NO_ENGINE = "the recipe names no engine"
 NOT_RUN = "no device here runs it"
@@ -48,7 +51,9 @@ def measure(place: Workplace, count: int, progress: Progress | None = None) -> l
         for index, sample in enumerate(islice(samples, total)):
             found: dict[str, Outputs] = {}
             for rung in ladder:
-                if rung.run is not None:
+                if rung.unchanged and rung.after in found:
+                    found[rung.stage] = found[rung.after]
+                elif rung.run is not None:
                     found[rung.stage] = rung.run(inputs_of(sample))
             first = next(iter(found.values()))
             for stage, step in steps.items():
@@ -72,6 +77,7 @@ class _Step:
         self.rung = rung
         self._run = Gathering(place.spec, named.partition(",")[0] if named else None)
         self._step, self._total = ErrorAccumulator(), ErrorAccumulator()
+        self._scored = 0
 
     def add(
         self, name: str, first: Outputs, before: Outputs, here: Outputs, sample: Outputs
@@ -81,6 +87,9 @@ class _Step:
             described = _described(here)
             self._run.declare_outputs(described, described)
         self._run.add(name, before, here, sample)
+        if self._scored == SCORED_SAMPLES:
+            return
+        self._scored += 1
         start, last, now = (_scores(outputs) for outputs in (first, before, here))
         if start is None or last is None or now is None or start.shape != now.shape:
             return

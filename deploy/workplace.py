@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from deploy.sessions import ONNX_SUFFIX
 from deploy.stages import StageStore
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile, ModelSpec
+from exporters.witness import Traced
 from runtimes.base import Progress
 
 JSON = dict[str, Any]
@@ -75,12 +76,18 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class Workplace:
-    """What every stage of a run needs."""
+    """What every stage of a run needs.
+
+    Attributes:
+        traced: what the export of this very run had before there was an ONNX graph, kept for the
+            waterfall; empty where the export was remembered.
+    """
 
     recipe: Recipe
     folder: Path
     store: StageStore
     progress: Progress | None = None
+    traced: list[Traced] = field(default_factory=list)
 
     @property
     def threads(self) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,11 @@ class Traced:
 
     def program(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Outputs of the traced program in PyTorch, by name."""
-        return self._run(self.exported.module(), feeds)
+        return self._run(self._program, feeds)
+
+    @cached_property
+    def _program(self) -> nn.Module:
+        return self.exported.module()
 
     def _run(self, run: Callable[..., Any], feeds: Arrays) -> dict[str, NDArray[Any]]:
         import torch

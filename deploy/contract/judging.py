@@ -74,10 +74,14 @@ def _judge_metric(term: Term, file: FileEvidence) -> list[Check]:
 
 
 def _with_suspects(check: Check, file: FileEvidence) -> Check:
-    """A loss that is shown names the layers that lose most by themselves, the worst first."""
-    if check.ok is not False or not file.suspects:
+    """A loss that is shown, or cannot be excluded, names the layers that lose most by themselves.
+
+    The worst first. What was not measured blames nobody.
+    """
+    if check.ok or check.value is None or not file.suspects:
         return check
-    return replace(check, note=f"by itself loses most: {', '.join(file.suspects)}")
+    said = f"{check.note}; " if check.note else ""
+    return replace(check, note=f"{said}by itself loses most: {', '.join(file.suspects)}")
 
 
 def _check(term: Term, metric: MetricEvidence) -> Check:

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from benchmarks.provoked_loss import double_scale, quantized_layers, spoiling
 from calibration.samples import InMemorySamples
 from deploy import run
-from deploy.boundaries import compare_layers
+from deploy.boundaries import MOST_SAMPLES, compare_layers
 from deploy.contract.contracts import Contract
 from deploy.contract.markdown import escaped
 from deploy.layers_alone import MOST_TRIED, worst_first
@@ -79,6 +79,17 @@ def test_the_own_error_is_that_of_numpy(tmp_path: Path) -> None:
     assert [layer.op_type for layer in found] == ["input", "MatMul", "MatMul"]
     assert [layer.tensor for layer in found] == ["x", "h", "y"]
     np.testing.assert_allclose([layer.error.sqnr_db for layer in found], expected, atol=1e-3)
+
+
+def test_the_first_samples_are_run(tmp_path: Path) -> None:
+    paths = [chain(tmp_path / f"{q}.onnx", quantized=q) for q in (False, True)]
+    rng = np.random.default_rng(2)
+    samples = [{"x": rng.normal(size=(1, 4)).astype(np.float32)} for _ in range(MOST_SAMPLES + 5)]
+    few, many = (
+        compare_layers(paths[0], paths[1], InMemorySamples(samples[:n])).layers
+        for n in (MOST_SAMPLES, MOST_SAMPLES + 5)
+    )
+    assert few == many
 
 
 def spoiled(file: Path, node: str, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,22 @@ def test_a_wrong_scale_is_the_loss_of_its_owner(mini: Mini, tmp_path: Path) -> N
     assert by_loss[0]["owner"] == "scales and rounding"
     assert by_loss[0]["metric"] == "agreement", "no ground truth here"
     assert by_loss[0]["loss"] > 0.1 > by_loss[1]["loss"]
+
+
+def test_an_export_that_is_remembered_is_done_again_for_pytorch(
+    made: Bundle, tmp_path: Path
+) -> None:
+    shutil.copytree(made.path, tmp_path / "bundle")
+    recipe = json.loads((made.path / "recipe.json").read_text())
+    recipe["verify"]["waterfall"] = 2
+    again = run(Recipe.model_validate(recipe), tmp_path / "bundle", overwrite=True)
+    stages = {stage["name"]: stage["cached"] for stage in again.report["stages"]}
+    assert stages["export"] is True
+    assert stages["waterfall"] is False
+    rows = rows_of(again)
+    assert rows["PyTorch"]["samples"] == 2
+    assert rows["PyTorch"]["missing"] == ""
+    assert rows["traced"]["exact"] is True
 
 
 def test_nothing_is_run_where_nobody_asks(mini: Mini, tmp_path: Path) -> None:

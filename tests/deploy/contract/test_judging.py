@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.contract.contracts import Contract, verdict_on
-from deploy.contract.evidence import FileEvidence, MetricEvidence
+from deploy.contract.evidence import FileEvidence, MetricEvidence, suspects_of
 from deploy.contract.judging import judge_file
 from deploy.contract.terms import parse_term
 from deploy.verdict import Check
@@ -102,6 +102,28 @@ def test_resources_are_judged_by_their_bounds(term: str, ok: bool | None, words:
     check = one(term, file)
     assert check.ok is ok
     assert words in str(check)
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("score>=fp32-0.6", ""),
+        ("score>=fp32-0.4", "by itself loses most: loud (3.0 dB at the outputs), large (1.0 dB)"),
+        ("score>=fp32-0.51", "would; by itself loses most: loud (3.0 dB at the outputs), large"),
+        ("speedup>=2", ""),  # not measured: nobody is blamed
+    ],
+)
+def test_whoever_does_not_pass_is_told_the_layers(term: str, words: str) -> None:
+    """A layer whose error was tried at the outputs comes before one that has only a large error."""
+    alone = [
+        {"node": "large", "sqnr_db": 1.0, "outputs_db": None},
+        {"node": "exact", "sqnr_db": None, "outputs_db": None},
+        {"node": "loud", "sqnr_db": 5.0, "outputs_db": 3.0},
+    ]
+    file = evidence(metrics=[metric(0.5)], suspects=suspects_of(alone))
+    note = one(term, file).note
+    assert words in note
+    assert ("by itself" in note) == ("by itself" in words)
 
 
 def test_too_few_runs_and_unreadable_power_say_why() -> None:
