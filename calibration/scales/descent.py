@@ -5,6 +5,8 @@ come first; for each the proposals of all contestants are tried, and the best st
 coordinate descent, one round of it: a second one gained 0.2 dB on FlashOcc where the first had
 gained 2.3.
 
+Most proposals lose, and half of the samples that are looked at show it.
+
 Few samples invite luck: on a car detector calibrated with five frames the search took the outputs
 from 8.5 to 14.5 dB, and lost five of fourteen cars on others. So a change has to help most of the
 samples that are looked at, and all changes together those that were not.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.scales.auto import Choice
 from calibration.scales.methods import Scale
@@ -75,21 +78,38 @@ def descend(
         (index, proposal)
         for index, proposals in _by_spread(start, others)
         for proposal in proposals
-    ][: runs // ((len(trial) + 1) // 2)]
+    ]
     choices, best = list(start), trial.fidelities_db(assign(start), looked_at)
+    spent, enough = 0, max(0, runs - len(best) + 1)
     for done, (index, proposal) in enumerate(tries):
+        if spent >= enough:
+            break
         candidate = [*choices[:index], proposal, *choices[index + 1 :]]
-        found = trial.fidelities_db(assign(candidate), looked_at)
-        if np.mean(found - best) > GAIN_DB and np.mean(found > best) >= MOST:
-            best, choices = found, candidate
+        found = _gains(trial, assign(candidate), best)
+        spent += len(found)
+        if len(found) == len(best) and found.mean() > GAIN_DB and np.mean(found > 0) >= MOST:
+            best, choices = best + found, candidate
         if progress:
-            progress("scales, refined", done + 1, len(tries))
+            share = max((done + 1) / len(tries), min(spent / enough, 1.0))
+            progress("scales, refined", round(100 * share), 100)
     changed = sum(a is not b for a, b in zip(choices, start, strict=True))
     if not changed:
         return Descent(start)
     gains = trial.fidelities_db(assign(choices), unseen)
     gains -= trial.fidelities_db(assign(start), unseen)
     return Descent(choices, changed) if gains.mean() > 0 else Descent(start)
+
+
+def _gains(
+    trial: Trial, scales: dict[ir.Value, Scale], best: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of every sample that is looked at; of half of them where those already lose."""
+    first = len(best) - len(best) // 2
+    found = trial.fidelities_db(scales, slice(0, 2 * first, 2)) - best[:first]
+    if found.mean() < 0:
+        return found
+    rest = trial.fidelities_db(scales, slice(2 * first, len(trial), 2)) - best[first:]
+    return np.concatenate([found, rest])
 
 
 def _by_spread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,18 @@ def test_numbers_are_judged_by_energy(tmp_path: Path, policy: str) -> None:
     assert len(trial) == 4
 
 
+@pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("softmax", [False, True])
-def test_labels_are_judged_by_class(tmp_path: Path, softmax: bool) -> None:
+def test_labels_are_judged_by_class(
+    tmp_path: Path, softmax: bool, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 positions all, or every third along the longest axis, the first of its length."""
+    monkeypatch.setattr("calibration.scales.fidelity.POSITIONS", math.ceil(64 / step))
+    monkeypatch.setattr("calibration.scales.fidelity.FEWEST_ALONG", 2)
     trial, scales, pairs = tried(tmp_path, labelled(softmax=softmax), "tensorrt")
     expected = []
     for logits in pairs:
-        p, r = (np.exp(x.astype(np.float64)) for x in logits)
+        p, r = (np.exp(x[:, :, ::step].astype(np.float64)) for x in logits)
         p, r = p / p.sum(axis=1, keepdims=True), r / r.sum(axis=1, keepdims=True)
         overlap = [
             np.minimum(p[:, c], r[:, c]).sum() / np.maximum(p[:, c], r[:, c]).sum()
