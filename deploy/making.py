@@ -13,7 +13,7 @@ from deploy.recipe_parts import FP16, FP32, EnginePart, ModelPart
 from deploy.stages import StageWork
 from deploy.workplace import Workplace
 from exporters.errors import UserError
-from exporters.files import sha256_file, write_bytes
+from exporters.files import sha256_bytes, sha256_file, write_bytes
 from exporters.modelfile import ModelFile
 from exporters.variants import export as export_variant
 from exporters.witness import witnessed
@@ -27,7 +27,7 @@ JSON = dict[str, Any]
 def export(place: Workplace) -> JSON:
     """Write ``models/fp32.onnx`` from a checkpoint, from random weights, or by taking a file."""
     model = place.recipe.model
-    inputs = {**model.model_dump(), "sha256": _input_hashes(model)}
+    inputs = {**model.model_dump(), "sha256": input_hashes(model)}
 
     def work(stage: StageWork) -> None:
         path = place.path(FP32)
@@ -54,7 +54,7 @@ def export(place: Workplace) -> JSON:
     return place.store.run("export", inputs, work)
 
 
-def _input_hashes(model: ModelPart) -> JSON:
+def input_hashes(model: ModelPart) -> JSON:
     files = {"checkpoint": model.checkpoint, "file": model.file}
     if model.rig != "input":
         files["rig"] = model.rig
@@ -62,12 +62,21 @@ def _input_hashes(model: ModelPart) -> JSON:
     for key, value in files.items():
         if value is None:
             continue
-        if not Path(value).is_file():
+        if not Path(value).exists():
             raise UserError(
                 f"model.{key}: no file at {value}", fix="Paths are relative to the recipe's folder"
             )
-        hashes[key] = sha256_file(Path(value))
+        hashes[key] = _sha256_of(Path(value))
     return hashes
+
+
+def _sha256_of(path: Path) -> str:
+    """Of a file; of a folder, a language model's checkpoint, with the names of what is in it."""
+    if path.is_file():
+        return sha256_file(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    listed = [f"{one.relative_to(path).as_posix()} {sha256_file(one)}" for one in files]
+    return sha256_bytes("\n".join(listed).encode())
 
 
 def export_to(place: Workplace, path: Path) -> JSON:
@@ -75,6 +84,8 @@ def export_to(place: Workplace, path: Path) -> JSON:
     model = place.recipe.model
     assert model.variant is not None  # the recipe has either a variant or a file
     options: JSON = {**model.options, "overwrite": True}
+    if place.recipe.language is not None:  # the reference; integers are stages of their own
+        options["precision"] = "float"
     for key in ("checkpoint", "rig", "seed", "input"):  # a default is no option: not all have each
         if getattr(model, key) != ModelPart.model_fields[key].default:
             options[key] = getattr(model, key)

@@ -16,6 +16,7 @@ from deploy import making, measuring
 from deploy.bundle import Bundle, under_construction, write_manifest
 from deploy.console import dump_json
 from deploy.contract.writing import write_verdict
+from deploy.language import bundling
 from deploy.provenance import bill
 from deploy.recipe import Recipe
 from deploy.recipe_parts import FP32
@@ -65,8 +66,10 @@ def _stages(place: Workplace) -> Results:
     runnable = making.runnable_engines(place, engines)
     candidates = {role: place.path(role) for role in recipe.roles if role != FP32} | runnable
     judged = candidates if recipe.verify is not None else {}
+    integers = bundling.export_integers(place)
     results = Results(
         export=export,
+        integers=integers,
         quantize=quantize,
         cast=cast,
         engines=engines,
@@ -75,6 +78,8 @@ def _stages(place: Workplace) -> Results:
         boards=[measuring.verify_on_board(place, part) for part in recipe.boards],
         scenes=measuring.scenes(place),
         waterfall=measuring.waterfall(place),
+        texts=bundling.compare_texts(place),
+        completions=bundling.completions(place),
     )
     measuring.digests(place)
     return results

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -23,6 +23,7 @@ from deploy.recipe_parts import (
     BenchmarkPart,
     BoardPart,
     EnginePart,
+    LanguagePart,
     ModelPart,
     QuantizationPart,
     SamplesPart,
@@ -33,6 +34,8 @@ from deploy.yamlfile import read_yaml
 from exporters.errors import UserError, did_you_mean
 from exporters.variants import find_variant
 
+_OF_SAMPLES = ("quantization", "benchmark", "verify")
+
 
 class Recipe(StrictPart):
     """A whole recipe.
@@ -42,6 +45,7 @@ class Recipe(StrictPart):
         model: the network.
         samples: where samples come from.
         quantization: null for no INT8 files.
+        language: integer-only files of a language model; then nothing of samples is done.
         engines: to build.
         boards: files that run on a board.
         benchmark: null to time nothing.
@@ -54,6 +58,7 @@ class Recipe(StrictPart):
     model: ModelPart
     samples: SamplesPart = SamplesPart()
     quantization: QuantizationPart | None = QuantizationPart()
+    language: LanguagePart | None = None
     engines: list[EnginePart] = Field(default_factory=list)
     boards: list[BoardPart] = Field(default_factory=list)
     benchmark: BenchmarkPart | None = BenchmarkPart()
@@ -62,6 +67,25 @@ class Recipe(StrictPart):
     licences: dict[Literal["weights", "calibration", "evaluation", "validation"], str] = Field(
         default_factory=dict
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _language_has_no_samples(cls, data: Any) -> Any:
+        """What works on samples is left out where nobody asks for it."""
+        if not isinstance(data, dict) or data.get("language") is None:
+            return data
+        return {**dict.fromkeys(_OF_SAMPLES), **data}
+
+    @model_validator(mode="after")
+    def _language_by_itself(self) -> Recipe:
+        if self.language is None:
+            return self
+        others = [key for key in (*_OF_SAMPLES, "engines", "boards") if getattr(self, key)]
+        if others:
+            raise ValueError(f"language and {others[0]} exclude each other: it works on texts")
+        if self.model.file is not None or self.model.checkpoint is None:
+            raise ValueError("language needs model.variant and model.checkpoint")
+        return self
 
     @model_validator(mode="after")
     def _samples_for_every_part(self) -> Recipe:
@@ -96,7 +120,11 @@ class Recipe(StrictPart):
         """Model files that the run makes, FP16 only where something asks for it."""
         asked = [engine.source for engine in self.engines] + self.timed_roles
         asked += [board.source for board in self.boards]
-        return [FP32, *([FP16] if FP16 in asked else []), *self.int8_roles]
+        return [FP32, *([FP16] if FP16 in asked else []), *self.int8_roles, *self.language_roles]
+
+    @property
+    def language_roles(self) -> list[str]:
+        return [] if self.language is None else [bits.lower() for bits in self.language.bits]
 
     @property
     def timed_roles(self) -> list[str]:
@@ -193,8 +221,17 @@ def _with_absolute_paths(recipe: Recipe, folder: Path, source: str) -> Recipe:
     located_sources = {
         role: _sample_source(value, folder, source) for role, value in sources.items() if value
     }
-    samples = recipe.samples.model_copy(update=located_sources)
-    return recipe.model_copy(update={"model": model, "samples": samples, "boards": boards})
+    updated = {"model": model, "samples": recipe.samples.model_copy(update=located_sources)}
+    language = recipe.language and recipe.language.model_copy(
+        update={
+            "text": located(recipe.language.text),
+            "options": {
+                key: located(value) if key in ("text", "factors") else value
+                for key, value in recipe.language.options.items()
+            },
+        }
+    )
+    return recipe.model_copy(update={**updated, "boards": boards, "language": language})
 
 
 def _sample_source(value: str, folder: Path, source: str) -> str:

@@ -95,6 +95,28 @@ class QuantizationPart(StrictPart):
     metric: str | None = None
 
 
+class LanguagePart(StrictPart):
+    """What is made of a language model, and how it is compared with the float one.
+
+    Attributes:
+        bits: of weights and activations, an integer-only file each: ``W8A8``, ``W6A6``, ``W4A8``.
+        options: further options of these files, as of ``edgeport export illm``: ``basis: rotated``.
+        text: UTF-8 text that perplexities are compared on; None for no comparison.
+        window: tokens that a prediction may look back on at most.
+        max_tokens: of the text; None for all.
+        prompts: to continue greedily, for the report; None for ten that come with edgeport.
+        tokens: so many for each prompt; 0 for no texts.
+    """
+
+    bits: list[str] = Field(default_factory=lambda: ["W8A8"], min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    text: str | None = None
+    window: int = Field(default=512, ge=2)
+    max_tokens: int | None = Field(default=None, ge=2)
+    prompts: list[str] | None = Field(default=None, min_length=1)
+    tokens: int = Field(default=50, ge=0)
+
+
 class EnginePart(StrictPart):
     """One engine to build.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -35,11 +35,18 @@ class Results:
     boards: list[JSON]
     scenes: JSON
     waterfall: list[JSON]
+    integers: list[JSON] = field(default_factory=list)
+    texts: list[JSON] = field(default_factory=list)
+    completions: list[JSON] = field(default_factory=list)
 
     @property
     def comparisons(self) -> list[JSON]:
         """Those that were made, here and on boards."""
-        return [*self.verify, *(board for board in self.boards if not board.get("missing"))]
+        return [
+            *self.verify,
+            *self.texts,
+            *(board for board in self.boards if not board.get("missing")),
+        ]
 
 
 def report_of(place: Workplace, results: Results) -> JSON:
@@ -74,6 +81,7 @@ def report_of(place: Workplace, results: Results) -> JSON:
         ),
         "occupancy": results.scenes.get("occupancy", []),
         "detection": results.scenes.get("detection", []),
+        "completions": results.completions,
     }
     report["verdict"] = _verdict(place, results, report).to_json()
     return report
@@ -168,7 +176,7 @@ def _files(results: Results) -> list[JSON]:
     files = [results.export["file"]]
     if results.cast is not None:
         files.append(results.cast["file"])
-    return files + [made["file"] for made in results.quantize]
+    return files + [made["file"] for made in (*results.quantize, *results.integers)]
 
 
 def _engine(engine: JSON) -> JSON:

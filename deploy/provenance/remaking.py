@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from deploy import making
 from deploy.bundle import Bundle
+from deploy.language import bundling
 from deploy.recipe import Recipe
 from deploy.stages import StageStore, source_sha256
 from deploy.strict import explain
@@ -94,6 +95,7 @@ def rebuild_and_compare(bundle: Bundle, progress: Progress | None = None) -> Reb
         making.export(place)
         making.quantize(place)
         making.cast(place)
+        bundling.export_integers(place)
         files = tuple(_compared(bundle, Path(folder)))
         changes = tuple(_changes(bundle.manifest, place))
     return Rebuild(files, changes)

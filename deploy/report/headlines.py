@@ -7,6 +7,7 @@ metric). Size: the INT8 file against the FP32 file. What was not measured says s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from deploy.report import formats
 from deploy.report.schema import Agreement, LatencyCase, ModelEntry, Report
 
 _AGREEMENT = "agreement"
+_INTEGER = re.compile(r"int8|\bw\d+a\d+\b", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -124,9 +126,9 @@ def _smaller(file: ModelEntry, whole: ModelEntry | None) -> str:
 
 
 def _prefer_int8(items: Iterable[T], words: Callable[[T], str]) -> T | None:
-    """The first item that calls itself INT8, else the first."""
+    """The first item that calls itself INT8, or W8A8, else the first."""
     listed = list(items)
-    return next((i for i in listed if "int8" in words(i).lower()), listed[0] if listed else None)
+    return next((i for i in listed if _INTEGER.search(words(i))), listed[0] if listed else None)
 
 
 def _case_text(case: LatencyCase) -> str:

@@ -50,6 +50,7 @@ _MOUNTING = {
 _SECTIONS = {
     "latency": ("Speed", "nothing was timed"),
     "agreement": ("Agreement", "nothing was compared"),
+    "completions": ("Texts", ""),  # of language models alone
     "occupancy": ("Scene", "no sample was drawn"),
     "detection": ("Boxes", ""),  # who draws occupancy does not miss them
     "quantization": ("Quantization", "nothing was quantized"),
@@ -140,7 +141,16 @@ def _environment() -> Environment:
             "the report needs jinja2, which is not installed", fix="pip install 'edgeport[report]'"
         ) from error
     # the charts need markupsafe, which comes with jinja2
-    from deploy.report.charts import boxes, dumbbells, latency, layers, paired, spread, thumbnails
+    from deploy.report.charts import (
+        boxes,
+        dumbbells,
+        latency,
+        layers,
+        paired,
+        spread,
+        texts,
+        thumbnails,
+    )
 
     environment = Environment(
         loader=FileSystemLoader(_PAGE),
@@ -174,6 +184,7 @@ def _environment() -> Environment:
         box_chart=boxes,
         thumbnail=thumbnails,
         gains=_gains,
+        written_alike=texts.written_alike,
         is_exact=layers.is_exact,
         operator_rows=_operator_rows,
         quantized_rows=_quantized_rows,

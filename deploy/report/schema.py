@@ -340,6 +340,23 @@ class Detection(_Part):
     files: list[BoxesOfFile] = Field(default_factory=list)
 
 
+class CompletedText(_Part):
+    """Greedy text; ``same_tokens`` at its beginning are the reference's, None for the reference."""
+
+    name: str
+    text: str
+    tokens: int = 0
+    same_tokens: int | None = None
+    same_text: int = 0
+
+
+class Completion(_Part):
+    """What every model made of a prompt, the reference first."""
+
+    prompt: str
+    texts: list[CompletedText] = Field(min_length=1)
+
+
 class Report(_Part):
     """A whole ``report.json``."""
 
@@ -359,6 +376,7 @@ class Report(_Part):
     waterfall: list[WaterfallStage] | None = None
     occupancy: list[Scene] | None = None
     detection: list[Detection] | None = None
+    completions: list[Completion] | None = None
 
 
 def _inflated_size(labels: str, limit: int) -> int:

@@ -187,6 +187,7 @@ def full_report(
 ) -> dict[str, Any]:
     """Every section, with made-up numbers."""
     from tests.deploy.report import fixture_parts as parts
+    from tests.deploy.report.fixture_texts import completions
 
     first = street(shape=shape)
     grids = {"fp32": (first, ""), "int8-onnxruntime": (disturbed(first, 0.03, 1), "")}
@@ -217,5 +218,6 @@ def full_report(
         },
         "agreement": parts.agreement(first, grids["int8-onnxruntime"][0], list(CLASSES)),
         "waterfall": parts.waterfall(),
+        "completions": completions(),
         "occupancy": scenes,
     }

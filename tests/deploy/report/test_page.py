@@ -361,6 +361,16 @@ def test_the_layer_that_loses_most_by_itself_is_named(full: dict[str, Any], html
     assert found[1] == (nodes[12], "0.1 dB", "31.0 dB")  # the larger error, but the outputs stay
 
 
+def test_texts_are_beside_those_of_the_reference(html: str) -> None:
+    section = html.partition('<section id="completions"')[2].partition("</section>")[0]
+    assert Page(section).text.count("is a <b>device</b>") == 4, "escaped, and nothing is lost"
+    assert re.findall(r"<mark>(.*?)</mark>", section) == [" of sailors &amp; surveyors."]
+    row = re.search(r"<th scope=\"row\">W8A8</th>(.*?)</tr>", section, re.IGNORECASE)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == ["1 of 2", "8.5", "5"]
+    assert "5 tokens the same" in Page(section).text
+
+
 def test_each_loss_of_the_waterfall_has_its_owner(html: str) -> None:
     text = Page(html).text
     assert re.search(
