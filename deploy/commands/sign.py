@@ -23,7 +23,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Sign a bundle: its manifest, and through it every file; or a model file or an engine.
+    """Sign a bundle, with every file of it; or a model file or an engine.
 
     For example:
 
@@ -33,10 +33,11 @@ def command(
 
         edgeport sign demo-bundle --verify release.pem.pub
 
-    The signature is an in-toto statement in a DSSE envelope, ECDSA on P-256. With --verify exit
-    code 0 means that signature, manifest and every file are as they were signed; else it is 2.
-    Every command checks what it loads: changed bytes of something signed are refused, and where
-    EDGEPORT_TRUSTED_KEYS names public keys, so is what none of them signed.
+    The signature has the format of sigstore's model-signing 1.0, which verifies it too; the key is
+    ECDSA on P-256 and stays on this machine. With --verify exit code 0 means that signature,
+    manifest and every file are as they were signed; else it is 2. Every command checks what it
+    loads: changed bytes of something signed are refused, and where EDGEPORT_TRUSTED_KEYS names
+    public keys, so is what none of them signed.
 
     Known limits: the private key is not encrypted; whoever may read the file may sign.
     """

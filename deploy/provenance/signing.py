@@ -1,39 +1,30 @@
-"""A bundle or a model file signed with a local key: an in-toto statement in a DSSE envelope.
+"""A bundle or a model file signed with a local key, as sigstore's model-signing does it.
 
     BUNDLE/signature.json      MODEL.onnx.signature.json
 
-A bundle's statement names its manifest by SHA-256, and the manifest every file; so one signature
-covers all of them. That of a model file names the file, its weights included. ECDSA on P-256 with
-SHA-256. What is signed is DSSE's pre-authentication encoding (github.com/secure-systems-lab/dsse):
-
-    PAE = "DSSEv1" SP len(type) SP type SP len(payload) SP payload
-
-sigstore's model-signing writes the same envelope but brings a client for its transparency log, a
-dozen packages more; a key that stays on one's own machine needs none of it.
+A bundle's statement names every file of it, that of a model file the file and its data files.
+ECDSA on P-256 with SHA-256. The format is model-signing's (`deploy.provenance.statement`), and a
+test lets it check what is signed here. It is not what signs: it brings clients of a transparency
+log, thirty packages more, and a key that stays on one's own machine needs none of them.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.bundle import MANIFEST, SIGNATURE, Bundle
+from deploy.provenance.statement import ITSELF, Signed, pae, statement_of, unwrapped, wrapped
 from exporters.errors import MissingRequirementError, UserError
 from exporters.files import sha256_bytes, sha256_file, write_bytes, write_text
-from exporters.modelfile import ModelFile, canonical_json
+from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
         EllipticCurvePrivateKey,
         EllipticCurvePublicKey,
     )
-
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT = "https://in-toto.io/Statement/v1"
-PREDICATE = "https://edgeport.dev/bundle/v1"
 
 
 def make_keys(private: Path, *, overwrite: bool = False) -> Path:
@@ -76,17 +67,14 @@ class Subject:
         return self.path.with_name(f"{self.path.name}.{SIGNATURE}")
 
     @property
-    def name(self) -> str:
-        return MANIFEST if self.path.is_dir() else self.path.name
-
-    @property
-    def sha256(self) -> str:
-        """Of the manifest, or of the file; weights in a data file are part of a model."""
+    def stated(self) -> dict[str, str]:
+        """SHA-256 of what a statement is checked by: the manifest, or the file with its data."""
         if self.path.is_dir():
-            return sha256_file(self.path / MANIFEST)
-        return (
-            ModelFile(self.path).sha256 if self.path.suffix == ".onnx" else sha256_file(self.path)
-        )
+            return {MANIFEST: sha256_file(self.path / MANIFEST)}
+        data = ModelFile(self.path).data_files if self.path.suffix == ".onnx" else ()
+        if not data:
+            return {ITSELF: sha256_file(self.path)}
+        return {one.name: sha256_file(one) for one in (self.path, *data)}
 
 
 def sign(path: Path, private: Path, *, overwrite: bool = False) -> Path:
@@ -103,14 +91,10 @@ def sign(path: Path, private: Path, *, overwrite: bool = False) -> Path:
         )
     require_intact(subject)
     key = _private_key(private)
-    payload = canonical_json(_statement(subject)).encode()
-    envelope = {
-        "payloadType": PAYLOAD_TYPE,
-        "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"keyid": _key_id(key.public_key()), "sig": _signed(key, payload)}],
-    }
+    payload = _statement(subject)
     target = subject.signature
-    write_text(target, json.dumps(envelope, indent=2) + "\n", overwrite=overwrite)
+    text = wrapped(payload, _signature(key, payload), _key_id(key.public_key()))
+    write_text(target, text, overwrite=overwrite)
     return target
 
 
@@ -139,10 +123,9 @@ def is_signed_with(subject: Subject, public: Path) -> bool:
     """
     from cryptography.exceptions import InvalidSignature
 
-    key, envelope = _public_key(public), _envelope(subject)
-    payload = base64.b64decode(envelope["payload"])
+    key, signed = _public_key(public), _signed(subject)
     try:
-        _check(key, payload, base64.b64decode(envelope["signatures"][0]["sig"]))
+        _check(key, signed.payload, signed.signature)
     except InvalidSignature:
         return False
     return True
@@ -154,8 +137,9 @@ def require_stated(subject: Subject) -> None:
     Raises:
         UserError: it is not.
     """
-    stated = json.loads(base64.b64decode(_envelope(subject)["payload"]))["subject"][0]
-    if stated["digest"]["sha256"] != subject.sha256:
+    signed, found = _signed(subject).resources, subject.stated
+    whole = subject.path.is_dir() or signed.keys() == found.keys()
+    if not whole or any(signed.get(name) != digest for name, digest in found.items()):
         changed = subject.path / MANIFEST if subject.path.is_dir() else subject.path
         raise UserError(
             f"{changed} is not the one that was signed",
@@ -189,64 +173,52 @@ def _bundle_of(path: Path) -> Path | None:
     return next((p for p in path.resolve().parents if (p / MANIFEST).is_file()), None)
 
 
-def _statement(subject: Subject) -> dict[str, Any]:
-    made = {} if subject.bundle is None else subject.bundle.manifest
-    return {
-        "_type": STATEMENT,
-        "subject": [{"name": subject.name, "digest": {"sha256": subject.sha256}}],
-        "predicateType": PREDICATE,
-        "predicate": {key: made[key] for key in ("verdict", "created") if key in made},
-    }
+def _statement(subject: Subject) -> bytes:
+    """About every file of a bundle that was found intact, or about a file."""
+    resources, bundle = subject.stated, subject.bundle
+    if bundle is None:
+        return statement_of(subject.path.name, resources, [], {})
+    made = bundle.manifest
+    resources |= {entry["path"]: entry["sha256"] for entry in made["outputs"]}
+    more = {key: made[key] for key in ("verdict", "created") if key in made}
+    return statement_of(subject.path.resolve().name, resources, [SIGNATURE], {"edgeport": more})
 
 
-def _envelope(subject: Subject) -> dict[str, Any]:
+def _signed(subject: Subject) -> Signed:
     path = subject.signature
     if not path.is_file():
         raise UserError(
             f"{subject.path} is not signed", fix=f"edgeport sign {subject.path.name} --key KEY"
         )
     try:
-        envelope: dict[str, Any] = json.loads(path.read_text())
-        statement = json.loads(base64.b64decode(envelope["payload"], validate=True))
-        base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
-        str(statement["subject"][0]["digest"]["sha256"])
-        known = envelope["payloadType"] == PAYLOAD_TYPE
-    except (ValueError, KeyError, TypeError, IndexError):
-        known = False
-    if not known:
+        return unwrapped(path.read_text())
+    except ValueError as error:
         raise UserError(
-            f"{path} is no DSSE envelope of a bundle or a file",
-            fix="Ask its maker for an intact copy",
-        )
-    return envelope
+            f"{path} is no signature of a model: {error}", fix="Ask its maker for an intact copy"
+        ) from error
 
 
-def _pae(payload: bytes) -> bytes:
-    kind = PAYLOAD_TYPE.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
-def _signed(key: EllipticCurvePrivateKey, payload: bytes) -> str:
+def _signature(key: EllipticCurvePrivateKey, payload: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    return base64.b64encode(key.sign(_pae(payload), ECDSA(SHA256()))).decode()
+    return key.sign(pae(payload), ECDSA(SHA256()))
 
 
 def _check(key: EllipticCurvePublicKey, payload: bytes, signature: bytes) -> None:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    key.verify(signature, _pae(payload), ECDSA(SHA256()))
+    key.verify(signature, pae(payload), ECDSA(SHA256()))
 
 
 def _key_id(key: EllipticCurvePublicKey) -> str:
-    """SHA-256 of the key as SubjectPublicKeyInfo, in hexadecimal."""
+    """SHA-256 of the key in PEM, in hexadecimal: model-signing's hint."""
     _, serialization = _cryptography()
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    pem = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return sha256_bytes(der)
+    return sha256_bytes(pem)
 
 
 def _private_key(path: Path) -> EllipticCurvePrivateKey:

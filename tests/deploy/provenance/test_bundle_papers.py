@@ -187,7 +187,7 @@ def test_the_envelope_is_that_of_dsse(copy: Bundle, tmp_path: Path) -> None:
     from deploy.provenance.signing import make_keys, sign
 
     public = make_keys(tmp_path / "k.pem")
-    envelope = json.loads(sign(copy.path, tmp_path / "k.pem").read_text())
+    envelope = json.loads(sign(copy.path, tmp_path / "k.pem").read_text())["dsseEnvelope"]
     payload = base64.b64decode(envelope["payload"])
     kind = envelope["payloadType"]
     signed = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
