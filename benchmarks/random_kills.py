@@ -8,7 +8,8 @@ end, its bundle is compared with that of a run that nobody disturbed and taken a
 begins with nothing. Lost means: a stage whose record was there before a kill and is not after it, a
 bundle that is not intact, or a model file of other bytes. Predicted before the first run: nothing.
 
-Results go to ``benchmarks/results/random_kills.json``.
+Results go to ``benchmarks/results/random_kills.json`` after every kill; a benchmark that was
+stopped goes on there, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import datetime
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -35,7 +37,7 @@ import yaml
 from deploy import Bundle
 from deploy.bundle import partial_path
 from exporters import export
-from exporters.files import sha256_file
+from exporters.files import sha256_file, write_text
 from runtimes.machine import environment
 
 RESULTS = Path(__file__).parent / "results" / "random_kills.json"
@@ -99,7 +101,9 @@ def kill_tree(run: psutil.Popen) -> None:
 
 
 def kill_many(kills: int, seed: int) -> dict[str, Any]:
-    draw = random.Random(seed)
+    found = so_far(seed)
+    lost: list[str] = found["lost"]
+    places = Counter(found["killed_at"])
     with tempfile.TemporaryDirectory(prefix="edgeport-kills-") as scratch:
         recipe, output = Path(scratch) / "recipe.yaml", Path(scratch) / "bundle"
         recipe.write_text(yaml.safe_dump(RECIPE))
@@ -107,36 +111,51 @@ def kill_many(kills: int, seed: int) -> dict[str, Any]:
         _, whole_s = until(start(recipe, output), math.inf)
         print(f"an undisturbed run takes {whole_s:.1f} s of CPU time", flush=True)
         expected = models(output)
-        lost: list[str] = []
-        places: Counter[str] = Counter()
-        done, finished = 0, 0
+        found["undisturbed_cpu_s"] = round(whole_s, 1)
         shutil.rmtree(output)
-        while done < kills:
+        while (done := found["kills"]) < kills:
+            draw = random.Random(f"{seed} {done} {found['finished']}")
             run = start(recipe, output)
             ended, _ = until(run, draw.uniform(0.05, 1.2) * whole_s)
             if not ended:
                 before = recorded(output)
                 kill_tree(run)
-                done += 1
+                found["kills"] = done = done + 1
                 after = recorded(output)
                 places[f"{len(after)} stages done"] += 1
                 lost += [f"kill {done}: {s}" for s in before if after.get(s) != before[s]]
                 print(f"kill {done}: {len(after)} stages done, lost so far: {lost}", flush=True)
+                found["killed_at"] = dict(sorted(places.items()))
+                save(found)
                 continue
-            finished += 1
+            found["finished"] += 1
             if Bundle.open(output).differences() or models(output) != expected:
                 lost.append(f"the bundle after kill {done}")
             shutil.rmtree(output)
+            save(found)
+    return found
+
+
+def so_far(seed: int) -> dict[str, Any]:
+    """What an earlier run with this seed found, or nothing yet."""
+    if RESULTS.is_file():
+        found: dict[str, Any] = json.loads(RESULTS.read_text())
+        if found["seed"] == seed:
+            return found
     return {
         "date": datetime.date.today().isoformat(),
         "machine": environment(None),
-        "kills": done,
         "seed": seed,
-        "undisturbed_cpu_s": round(whole_s, 1),
-        "finished": finished,
-        "killed_at": dict(sorted(places.items())),
-        "lost": lost,
+        "kills": 0,
+        "finished": 0,
+        "killed_at": {},
+        "lost": [],
     }
+
+
+def save(found: dict[str, Any]) -> None:
+    found["load"] = [round(one, 1) for one in os.getloadavg()]
+    write_text(RESULTS, json.dumps(found, indent=2) + "\n", overwrite=True)
 
 
 def main() -> None:
@@ -146,7 +165,6 @@ def main() -> None:
     arguments = parser.parse_args()
     result = kill_many(arguments.kills, arguments.seed)
     print(json.dumps(result, indent=2))
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
