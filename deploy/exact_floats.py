@@ -15,11 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from deploy.integer_audit import inferred_types, without_weights
-from exporters.errors import UserError
+from deploy.integer_audit import Audit, inferred_types, without_weights
 from exporters.ops.tensorrt_backend import MAX_KEYS
 
 if TYPE_CHECKING:
@@ -35,37 +33,21 @@ _RANGES = {"int8": (-128, 127), "int4": (-8, 7)}
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
-@dataclass(frozen=True)
-class ExactFloats:
-    """What was proved.
+@dataclass(frozen=True, kw_only=True)
+class ExactFloats(Audit):
+    """Float values of which it cannot be proved, each with why.
 
     Attributes:
+        values: floats that were looked at.
         products: MatMuls of floats.
         largest: bound of the largest magnitude that any of them can reach, in between too.
-        offences: float values of which it cannot be proved, each with why.
     """
 
     values: int
     products: int
     largest: int
-    offences: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.offences
-
-    def require(self, path: Path) -> None:
-        """Fail unless every float is an exact integer.
-
-        Raises:
-            UserError: names the first one that is not.
-        """
-        if self.offences:
-            more = f" (and {len(self.offences) - 1} more)" if len(self.offences) > 1 else ""
-            raise UserError(
-                f"{path} has floats that need not be integers: {self.offences[0]}{more}",
-                fix="Export it with: edgeport export illm --runtime tensorrt",
-            )
+    is_not: ClassVar[str] = "has floats that need not be integers"
+    export_with: ClassVar[str] = "--runtime tensorrt"
 
 
 def audit_exact_floats(proto: onnx.ModelProto, longest: int = MAX_KEYS) -> ExactFloats:
@@ -115,7 +97,12 @@ class _Walk:
                 self._largest = max(self._largest, _magnitude(interval))
 
     def found(self) -> ExactFloats:
-        return ExactFloats(self._floats, self._products, self._largest, tuple(self._offences))
+        return ExactFloats(
+            values=self._floats,
+            products=self._products,
+            largest=self._largest,
+            offences=tuple(self._offences),
+        )
 
     def _interval(self, node: onnx.NodeProto) -> tuple[Interval | None, str]:
         """Of a node's outputs, or why there is none."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from exporters.errors import UserError
 
@@ -38,37 +38,51 @@ class Offence:
         return f"{self.value} is {self.dtype}, made by {self.made_by}"
 
 
-@dataclass(frozen=True)
-class IntegerAudit:
-    """What the walk found.
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What a walk over a graph found: nothing, or what offends against the claim.
 
     Attributes:
-        values: number of values looked at, by type.
-        nodes: of the graph with its functions inlined.
-        offences: values that are no integers, in the order of execution.
+        offences: in the order of execution; each says in words what it is.
     """
 
-    values: Mapping[str, int]
-    nodes: int
-    offences: tuple[Offence, ...]
+    offences: tuple[object, ...]
+    is_not: ClassVar[str]
+    export_with: ClassVar[str]
 
     @property
     def passed(self) -> bool:
         return not self.offences
 
     def require(self, path: Path) -> None:
-        """Fail unless every value is an integer.
+        """Fail unless nothing offends.
 
         Raises:
-            UserError: names the first one that is not.
+            UserError: names the first that does.
         """
         if self.passed:
             return
         more = f" (and {len(self.offences) - 1} more)" if len(self.offences) > 1 else ""
         raise UserError(
-            f"{path} is not integer-only: {self.offences[0]}{more}",
-            fix="Export it with: edgeport export illm --precision integer",
+            f"{path} {self.is_not}: {self.offences[0]}{more}",
+            fix=f"Export it with: edgeport export illm {self.export_with}",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerAudit(Audit):
+    """Values that are no integers.
+
+    Attributes:
+        values: number of values looked at, by type.
+        nodes: of the graph with its functions inlined.
+    """
+
+    values: Mapping[str, int]
+    nodes: int
+    offences: tuple[Offence, ...]
+    is_not: ClassVar[str] = "is not integer-only"
+    export_with: ClassVar[str] = "--precision integer"
 
 
 def audit_integers(proto: onnx.ModelProto) -> IntegerAudit:
@@ -90,7 +104,9 @@ def audit_integers(proto: onnx.ModelProto) -> IntegerAudit:
         seen[dtype] += 1
         if not _is_integer(dtype):
             offences.append(Offence(value, dtype, made_by))
-    return IntegerAudit(dict(seen.most_common()), len(flat.graph.node), tuple(offences))
+    return IntegerAudit(
+        values=dict(seen.most_common()), nodes=len(flat.graph.node), offences=tuple(offences)
+    )
 
 
 def _values_in_order(proto: onnx.ModelProto) -> Iterator[tuple[str, str]]:
