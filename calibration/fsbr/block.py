@@ -17,7 +17,7 @@ from torch import Tensor
 
 from calibration.fsbr.rounding import Levels, round_columns, round_rows
 from exporters.illm.config import Config
-from exporters.illm.float_decoder import rotate
+from exporters.illm.float_decoder import mix, rotate
 from exporters.illm.source import Layer
 
 MATRICES = ("qkv", "output", "gate_up", "down")
@@ -97,8 +97,10 @@ def run_block(hidden: Tensor, block: Block, config: Config, levels: Levels) -> T
     x = round_rows(_normed(hidden, block.ffn_gain, config), levels.activations)
     gate, up = (round_rows(z, levels.swiglu) for z in (x @ block.gate_up).chunk(2, -1))
     argument = gate if block.gate_smoothing is None else gate / block.gate_smoothing
-    gated = round_rows(gate * torch.sigmoid(argument) * up, levels.activations)
-    return hidden + gated @ block.down
+    gated = gate * torch.sigmoid(argument) * up
+    if config.mixed:
+        gated = mix(gated)
+    return hidden + round_rows(gated, levels.activations) @ block.down
 
 
 def _attended(hidden: Tensor, block: Block, config: Config, levels: Levels) -> Tensor:
@@ -108,7 +110,10 @@ def _attended(hidden: Tensor, block: Block, config: Config, levels: Levels) -> T
         z = z + block.qkv_bias
     heads = z.reshape(z.shape[0], -1, c.head_dim).transpose(0, 1)
     q, k, v = torch.split(heads, [c.heads, c.kv_heads, c.kv_heads])
-    q, k, v = (round_rows(x, levels.activations) for x in (rotate(q, c), rotate(k, c), v))
+    q, k = rotate(q, c), rotate(k, c)
+    if c.mixed:
+        q, k = mix(q) * 2**c.key_mixing, mix(k)
+    q, k, v = (round_rows(x, levels.activations) for x in (q, k, v))
     k, v = (x.repeat_interleave(c.group, 0) for x in (k, v))
     attended = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
     return round_rows(attended.transpose(0, 1).flatten(1), levels.activations)

@@ -35,7 +35,7 @@ from exporters.illm.rotation import in_basis
 from exporters.illm.smoothing import analytic_factors
 from exporters.illm.source import Layer, Source, open_source
 from exporters.illm.tokenizer import Tokenizer
-from exporters.illm.weights import LEVELS
+from exporters.illm.weights import row_rounding
 from exporters.variants import Progress
 from exporters.versions import tool_versions
 
@@ -78,7 +78,8 @@ def learn_factors(
     pieces = read_pieces(Path(text), tokenizer, tokens=chosen.tokens, pieces=chosen.pieces)
     log = _identity(source, str(rounding), chosen, Path(text), pieces)
     learned = _begun(path, log, overwrite=overwrite)
-    run = _Run(source, Levels.of(rounding, chosen.swiglu_bits), chosen, pieces)
+    levels = Levels.of(rounding, chosen.swiglu_bits, mixed=source.config.mixed)
+    run = _Run(source, levels, chosen, pieces)
     for index in range(last):
         tick = _ticking(progress, index, last, chosen.epochs)
         if index in learned.layers:
@@ -118,7 +119,7 @@ class _Run:
         table = source.embedding()
         self._teacher = [torch.from_numpy(table[ids]) for ids in pieces]
         # the integer decoder has the embedding in 8 bits, one scale a token
-        self._student = [round_rows(x, LEVELS[8]) for x in self._teacher]
+        self._student = [round_rows(x, row_rounding(8, mixed=False)) for x in self._teacher]
 
     def learn(
         self, index: int, tick: Callable[[int], None]
@@ -153,9 +154,10 @@ class _Run:
                 f"layer {index} of the network gives NaN or infinity on the calibration text",
                 fix="Check the weights, or give another --text",
             )
-        pairs = [pair for pair in plan.pairs if pair != GATE]
-        start = analytic_factors(layer, peaks, config, pairs)
-        if GATE in plan.pairs:
+        pairs = plan.pairs(mixed=config.mixed)
+        analytic = () if config.mixed else [pair for pair in pairs if pair != GATE]
+        start = analytic_factors(layer, peaks, config, analytic)
+        if GATE in pairs:
             start = replace(start, gate=np.ones(config.ffn, np.float32))
         return Task(index, Block.of(layer), start, config, self._levels, plan)
 

@@ -34,7 +34,7 @@ class Parameters:
         shapes: dict[str, tuple[int, ...]] = {"value": by_head, "key": by_head}
         shapes.update(attention=(c.hidden,), ffn=(c.hidden,), down=(c.ffn,), gate=(c.ffn,))
         self._logs: dict[str, Tensor] = {}
-        for pair in plan.pairs:
+        for pair in plan.pairs(mixed=c.mixed):
             given = getattr(start, pair)
             first = torch.ones(shapes[pair]) if given is None else torch.from_numpy(given)
             if pair == "key":

@@ -65,8 +65,11 @@ class FsbrPlan:
             if not (math.isfinite(rate) and rate > 0):
                 raise UserError(f"learning rate {rate} is not positive", fix="5e-3 is usual")
 
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Pairs that are learned."""
-        idle = () if self.swiglu_bits else (GATE,)
+    def pairs(self, *, mixed: bool = False) -> tuple[str, ...]:
+        """Pairs that are learned.
+
+        Args:
+            mixed: rows before the down matrix are, and have no channels of their own to smooth.
+        """
+        idle = (*(() if self.swiglu_bits else (GATE,)), *(("down",) if mixed else ()))
         return tuple(pair for pair in PAIRS if pair not in (*self.without, *idle))

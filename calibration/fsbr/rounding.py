@@ -1,6 +1,6 @@
 """Few bits imitated in float, as the integer decoder has them, with gradients straight through.
 
-    rows      q = round(x / s),                s = max|x| / Q              one s a token (and head)
+    rows      q = clip(round(x / s), -Q, Q),   s = max|x| parts / steps    one s a token (and head)
     columns   q = clip(round(w / s), -Q, Q),   s = c max|w| / Q            c in (0, 1] is learned
 
 round has the gradient of the identity (straight-through estimator, arXiv:1308.3432); s is part of
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from exporters.illm.placing import Bits
-from exporters.illm.weights import LEVELS
+from exporters.illm.weights import LEVELS, row_rounding
+from exporters.ops.quantize import RowRounding
 
 _LEAST_PEAK = 1e-8
 
@@ -30,21 +31,26 @@ class Levels:
     """
 
     weights: int | None = None
-    activations: int | None = None
-    swiglu: int | None = None
+    activations: RowRounding | None = None
+    swiglu: RowRounding | None = None
 
     @classmethod
-    def of(cls, bits: Bits, swiglu_bits: int | None = None) -> Levels:
-        swiglu = None if swiglu_bits is None else LEVELS[swiglu_bits]
-        return cls(LEVELS[bits.weights], LEVELS[bits.activations], swiglu)
+    def of(cls, bits: Bits, swiglu_bits: int | None = None, *, mixed: bool = False) -> Levels:
+        """As the integer decoder has them; ``mixed``: in the rotated basis."""
+        swiglu = None if swiglu_bits is None else RowRounding.whole(LEVELS[swiglu_bits])
+        return cls(LEVELS[bits.weights], row_rounding(bits.activations, mixed=mixed), swiglu)
 
 
-def round_rows(x: Tensor, levels: int | None) -> Tensor:
-    """``x`` ``[..., n]`` with a scale for each row; itself where ``levels`` is None."""
-    if levels is None:
+def round_rows(x: Tensor, rounding: RowRounding | None) -> Tensor:
+    """``x`` ``[..., n]`` with a scale for each row; itself where ``rounding`` is None."""
+    if rounding is None:
         return x
-    scale = x.abs().amax(-1, keepdim=True).clamp_min(_LEAST_PEAK) / levels
-    return _rounded(x / scale) * scale
+    peak = x.abs().amax(-1, keepdim=True).clamp_min(_LEAST_PEAK)
+    scale = peak * rounding.parts / rounding.steps
+    steps = _rounded(x / scale)
+    if rounding.cuts:
+        steps = steps.clamp(-rounding.levels, rounding.levels)
+    return steps * scale
 
 
 def round_columns(weight: Tensor, levels: int | None, clip: Tensor | None = None) -> Tensor:

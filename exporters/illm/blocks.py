@@ -11,7 +11,6 @@ kernel to read.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from exporters.illm.decoder import (
@@ -54,11 +53,12 @@ def attention_block(
     inputs = [h, cache.kv, cache.scale, at.cosine, at.sine, at.visible]
     inputs += [layer.attention_gain.values, *linear, layer.output.scale]
     inputs += [] if bias is None else [bias.values]
-    score_mantissa, score_exponent = dyadic(LOG2_E / math.sqrt(c.head_dim))
+    score_mantissa, score_exponent = dyadic(setting.score_scale)
     attributes = {
         "heads": c.heads,
         "kv_heads": c.kv_heads,
-        "levels": setting.levels,
+        **_rounding(setting),
+        "mixing": c.key_mixing,
         "score_mantissa": score_mantissa,
         "score_exponent": score_exponent,
         "residual_exponent": setting.residual_exponent,
@@ -101,7 +101,8 @@ def feed_forward_block(h: Value, layer: LayerValues, setting: Setting) -> Value:
     inputs += [] if smoothing is None else [smoothing.values]
     log2_e_mantissa, log2_e_exponent = dyadic(LOG2_E)
     attributes = {
-        "levels": setting.levels,
+        **_rounding(setting),
+        "mixing": setting.config.gate_mixing,
         "log2_e_mantissa": log2_e_mantissa,
         "log2_e_exponent": log2_e_exponent,
         "residual_exponent": setting.residual_exponent,
@@ -128,3 +129,8 @@ def feed_forward_block(h: Value, layer: LayerValues, setting: Setting) -> Value:
     called = Operator("DIFeedForward", body, names, tuple(attributes))
     result: Value = h.backend.call(called, inputs, attributes)
     return result
+
+
+def _rounding(setting: Setting) -> dict[str, int]:
+    rows = setting.rows
+    return {"levels": rows.levels, "steps": rows.steps, "parts": rows.parts}

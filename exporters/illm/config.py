@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from exporters.errors import UserError
+from exporters.ops.hadamard import block_bits
 
 ARCHITECTURES = ("llama", "qwen2")
 _ROPE_TYPES = ("default", "linear", "llama3")
@@ -30,6 +31,8 @@ class Config:
         context: positions that the network was trained for.
         stop_tokens: ids that end a text.
         begin_token: id to put before a text where the tokenizer does not do so itself.
+        mixed: queries, keys and rows before the down matrix pass a Hadamard matrix at run time,
+            see `exporters.ops.hadamard`; of networks in the rotated basis.
     """
 
     architecture: str
@@ -47,6 +50,7 @@ class Config:
     biased: bool = False
     stop_tokens: tuple[int, ...] = ()
     begin_token: int | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         sizes = {key: value for key, value in asdict(self).items() if key in _SIZES}
@@ -72,6 +76,16 @@ class Config:
     @property
     def kv_width(self) -> int:
         return self.kv_heads * self.head_dim
+
+    @property
+    def key_mixing(self) -> int:
+        """Queries and keys are mixed in blocks of 2^this channels; 0 for not at all."""
+        return block_bits(self.head_dim) if self.mixed else 0
+
+    @property
+    def gate_mixing(self) -> int:
+        """The same of rows before the down matrix."""
+        return block_bits(self.ffn) if self.mixed else 0
 
 
 _SIZES = ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "context")

@@ -17,18 +17,17 @@ from dataclasses import dataclass
 from exporters.illm.config import Config
 from exporters.ops.algebra import Backend, Value, concat
 from exporters.ops.dyadic import dyadic, dyadic_align, dyadic_common, dyadic_product
-from exporters.ops.matmul import di_bias, di_matmul
-from exporters.ops.norm import di_rms_norm
+from exporters.ops.hadamard import mixed
+from exporters.ops.matmul import di_bias, di_matmul, di_matmul_wide
+from exporters.ops.norm import di_rms_norm_wide, normed_rows
 from exporters.ops.primitives import rounded
-from exporters.ops.quantize import ZERO_POINT, di_quantize
+from exporters.ops.quantize import ZERO_POINT, RowRounding, quantized_rows
 from exporters.ops.residual import di_residual_add
 from exporters.ops.rotary import ROTARY_BITS, di_rotary
 from exporters.ops.softmax import di_clipped_softmax
 from exporters.ops.swiglu import SIGMOID_BITS, di_swiglu
 
 LOG2_E = math.log2(math.e)
-FINAL_LEVELS = 127
-"""Rows before the output matrix have 8 bits, whatever the layers have."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,17 @@ class ModelValues:
 
 @dataclass(frozen=True)
 class Setting:
-    """Attributes: levels: of activations; residual_exponent: of the stream's unit."""
+    """Attributes: rows: how they are rounded; residual_exponent: of the stream's unit."""
 
     config: Config
-    levels: int
+    rows: RowRounding
     residual_exponent: int
+
+    @property
+    def score_scale(self) -> float:
+        """What products of queries and keys are multiplied by; both are mixed over 2^p."""
+        c = self.config
+        return LOG2_E / math.sqrt(c.head_dim) * 2.0**c.key_mixing
 
 
 @dataclass(frozen=True)
@@ -178,15 +183,14 @@ def decode(
     with named("head"):
         end = backend.constant([2**62])
         last = backend.apply("Slice", h, -keep, end, backend.constant([1]))
-        c = setting.config
-        x, m, k = di_rms_norm(
+        # with 8 bits these rows alone cost a percent of perplexity, more than all layers do
+        high, low, m, k = di_rms_norm_wide(
             last,
             model.final_gain.values,
-            channels=c.hidden,
+            channels=setting.config.hidden,
             gain_exponent=model.final_gain.exponent,
-            levels=FINAL_LEVELS,
         )
-        logits = di_matmul(x, model.head.weight, model.head.scale)
+        logits = di_matmul_wide(high, low, model.head.weight, model.head.scale)
         token = backend.apply("ArgMax", logits, axis=-1, keepdims=0)
         return Outcome(logits, m, k + model.head.exponent, token, tuple(present))
 
@@ -225,13 +229,8 @@ def attention(
 ) -> tuple[Value, Cache]:
     """``h`` with attention added, and the cache with its tokens."""
     c = setting.config
-    x, xm, xk = di_rms_norm(
-        h,
-        layer.attention_gain.values,
-        channels=c.hidden,
-        gain_exponent=layer.attention_gain.exponent,
-        levels=setting.levels,
-    )
+    gain = layer.attention_gain
+    x, xm, xk = normed_rows(h, gain.values, c.hidden, gain.exponent, setting.rows)
     z = di_matmul(x, layer.qkv.weight, layer.qkv.scale)
     if layer.qkv_bias is not None:
         offset = layer.qkv.exponent - layer.qkv_bias.exponent
@@ -243,7 +242,7 @@ def attention(
     key_scale, value_scale = now.scale.cast("int64").transpose(0, 1, 3, 2).split(2, 1)
     zero = h.backend.constant(ZERO_POINT, "uint8")
     scores = h.backend.apply("MatMulInteger", q, keys.transpose(0, 1, 3, 2), zero)
-    m, k = _times(qm, qk + layer.key_exponent, LOG2_E / math.sqrt(c.head_dim))
+    m, k = _times(qm, qk + layer.key_exponent, setting.score_scale)
     high, low, pm, pk = di_clipped_softmax(
         scores.cast("int64") * key_scale, m, k, at.visible, value_scale
     )
@@ -263,8 +262,9 @@ def _queries_and_cache(
     heads = z.reshape(0, -1, c.heads + 2 * c.kv_heads, c.head_dim).transpose(0, 2, 1, 3)
     rotary, values = heads.split([c.heads + c.kv_heads, c.kv_heads], 1)
     rotary = di_rotary(rotary, at.cosine, at.sine)
+    rotary = mixed(rotary, bits=c.key_mixing, rank=4)
     together = concat([rotary, values * (1 << ROTARY_BITS)], 1)
-    u, m, k = di_quantize(together, levels=setting.levels)
+    u, m, k = quantized_rows(together, setting.rows)
     m, k = dyadic_product(
         m, k + (layer.qkv.exponent + ROTARY_BITS), xm.unsqueeze(1), xk.unsqueeze(1)
     )
@@ -288,20 +288,15 @@ def _merged(attended: Value, m: Value, k: Value, setting: Setting) -> tuple[Valu
     )
     factor, common = dyadic_common(m, k)
     row = (by_head * factor).transpose(0, 2, 1, 3).reshape(0, -1, c.attention_width)
-    x, m, k = di_quantize(row, levels=setting.levels)
+    x, m, k = quantized_rows(row, setting.rows)
     return x, m, k + common.reshape(0, -1, 1)
 
 
 def feed_forward(h: Value, layer: LayerValues, setting: Setting) -> Value:
     """``h`` with the gated feed-forward part added."""
     c = setting.config
-    x, xm, xk = di_rms_norm(
-        h,
-        layer.ffn_gain.values,
-        channels=c.hidden,
-        gain_exponent=layer.ffn_gain.exponent,
-        levels=setting.levels,
-    )
+    gain = layer.ffn_gain
+    x, xm, xk = normed_rows(h, gain.values, c.hidden, gain.exponent, setting.rows)
     gate, up = di_matmul(x, layer.gate_up.weight, layer.gate_up.scale).split(2, -1)
     exponent, argument = layer.gate_up.exponent, gate
     extra: int | Value = 0
@@ -309,7 +304,8 @@ def feed_forward(h: Value, layer: LayerValues, setting: Setting) -> Value:
         argument, extra = gate * layer.gate_smoothing.values, layer.gate_smoothing.exponent
     m, k = _times(xm, xk + (exponent + extra), LOG2_E)
     y, shift = di_swiglu(gate, argument, up, m, k)
-    x, m, k = di_quantize(y, levels=setting.levels)
+    y = mixed(y, bits=c.gate_mixing, rank=3)
+    x, m, k = quantized_rows(y, setting.rows)
     m, k = dyadic_product(m, k - shift + (SIGMOID_BITS + 2 * exponent), xm, xk)
     m, k = dyadic_product(m, k, xm, xk)
     z = di_matmul(x, layer.down.weight, layer.down.scale)

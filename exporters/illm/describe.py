@@ -53,6 +53,7 @@ def describe(
         "weights_bits": options.bits.weights,
         "activation_bits": options.bits.activations,
         "head_bits": 8,
+        "head_row_bits": 16,
         "smoothing": options.smoothing,
         "smoothing_text": text,
         "basis": options.basis,

@@ -9,7 +9,7 @@ from exporters.illm.blocks import attention_block, feed_forward_block
 from exporters.illm.config import Config
 from exporters.illm.decoder import Cache, Setting, decode
 from exporters.illm.placing import Bits, Placement, QuantizedLayer
-from exporters.illm.weights import LEVELS
+from exporters.illm.weights import row_rounding
 from exporters.ops.onnx_backend import GraphBackend, Shape
 from exporters.ops.tensorrt_backend import TensorRtBackend
 
@@ -57,7 +57,7 @@ class Emission:
             past,
             self._place.model(source),
             lambda index: self._place.layer(index, next(layers)),
-            Setting(c, LEVELS[self._bits.activations], residual),
+            Setting(c, row_rounding(self._bits.activations, mixed=c.mixed), residual),
             graph.scope,
             attend=None if self._inline else attention_block,
             feed=None if self._inline else feed_forward_block,

@@ -160,7 +160,7 @@ def smoothed(
 ) -> tuple[Layer, Peaks]:
     """The layer with smoothing folded in, and the peaks of keys and values after it."""
     if learned is None:
-        pairs = () if smoothing == "none" else PAIRS
+        pairs = () if smoothing == "none" or source.config.mixed else PAIRS
         factors = analytic_factors(layer, peaks, source.config, pairs)
     else:
         factors = learned.factors

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from exporters.illm.config import Config
 from exporters.illm.source import Array, Layer, Source
+from exporters.ops.hadamard import block_hadamard
 
 SINK_TOKENS = 4
 """The first tokens of a text carry massive activations, which no other token has: their statistics
@@ -80,6 +81,8 @@ def run_layer(
     parts = torch.split(z, [c.attention_width, c.kv_width, c.kv_width], -1)
     q, k, v = (part.reshape(part.shape[0], -1, c.head_dim).transpose(0, 1) for part in parts)
     q, k = rotate(q, config), rotate(k, config)
+    if c.mixed:
+        q, k = mix(q) * 2**c.key_mixing, mix(k)
     for name, heads in (("query", q), ("key", k), ("value", v)):
         see(name, heads, (1,))
     keys, values = (heads.repeat_interleave(c.group, 0)[None] for heads in (k, v))
@@ -94,6 +97,8 @@ def run_layer(
     if layer.gate_smoothing is not None:
         argument = gate / torch.from_numpy(layer.gate_smoothing)
     gated = gate * torch.sigmoid(argument) * up
+    if c.mixed:
+        gated = mix(gated)
     see("gated", gated, (0,))
     hidden = hidden + gated @ torch.from_numpy(layer.down)
     if peaks is not None:
@@ -104,6 +109,13 @@ def run_layer(
 def rms_norm(x: Tensor, gain: Array, epsilon: float) -> Tensor:
     scale = torch.rsqrt((x * x).mean(-1, keepdim=True) + epsilon)
     return x * scale * torch.from_numpy(gain)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Blocks of the last axis times their Hadamard matrix, over its size (not its root)."""
+    matrix = torch.from_numpy(block_hadamard(x.shape[-1]))
+    blocks = x.reshape(*x.shape[:-1], -1, len(matrix))
+    return torch.matmul(blocks, matrix / len(matrix)).flatten(-2)
 
 
 def rotate(heads: Tensor, config: Config) -> Tensor:

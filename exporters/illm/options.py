@@ -29,7 +29,9 @@ class ExportOptions:
         checkpoint: a Hugging Face directory or a .gguf file.
         precision: ``integer``, or ``float`` for the reference model in float32.
         bits: of weights and activations, ``W8A8``, ``W6A6``, ``W4A8``, ``W4A4``; any of 8, 6, 4.
-        smoothing: ``analytic`` or ``none``; ``learned`` where there are ``factors``.
+        smoothing: ``analytic`` or ``none``; ``learned`` where there are ``factors``. Not given, it
+            is analytic in the checkpoint's own basis and none in the rotated one, where channels
+            are alike.
         factors: what ``edgeport smooth`` learned for this checkpoint and these bits; layers that
             it does not hold are smoothed analytically.
         basis: ``own``, or ``rotated``: no channel stands out, see `exporters.illm.rotation`.
@@ -79,7 +81,8 @@ class ExportOptions:
                 values[name] = Path(values[name])
         if "bits" in values:
             values["bits"] = parse_bits(values["bits"])
-        result = cls(**values)
+        natural = "none" if values.get("basis") == "rotated" else "analytic"
+        result = cls(**{"smoothing": natural, **values})
         _require("precision", result.precision, PRECISIONS)
         _require("smoothing", result.smoothing, SMOOTHINGS)
         _require("basis", result.basis, BASES)
@@ -89,6 +92,12 @@ class ExportOptions:
             raise UserError(
                 "--rounding gptq learns from text, and the built-in one is too short",
                 fix="Give some thousand words of your domain with --text",
+            )
+        if result.basis == "rotated" and result.smoothing == "analytic":
+            raise UserError(
+                "--smoothing analytic is for the checkpoint's own basis: peaks of single channels, "
+                "which the rotated one has not",
+                fix="Leave out --smoothing, or give --basis own",
             )
         _require_exact(result)
         if result.context is not None and result.context < 1:

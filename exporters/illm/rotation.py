@@ -1,13 +1,16 @@
-"""The same decoder in another basis: outliers spread over all channels, for free at run time.
+"""The same decoder in another basis: outliers spread over all channels, nearly for free.
 
     h' = h R,   W' = R^T diag(gain) W  of what reads the stream,   W' = W R  of what writes it
     v' = v S,   o' = S^T o             head by head
+    q' = q H,   k' = k H / 2^p         behind the rotary embedding, at run time
+    y' = y H / 2^p,   W' = H^T W       rows y before the down matrix W, at run time
 
 R and S are orthogonal, and RMSNorm without a gain commutes with R, so the float network stays what
 it is (QuaRot, arXiv:2404.00456; SpinQuant, arXiv:2405.16406; not in I-LLM). A few channels with
 activations a hundred times larger than the rest decide the scale of a whole row; in another basis
 there are none. R is a Hadamard matrix with random signs where there is one of that size, else a
-random orthogonal one.
+random orthogonal one. H is what `exporters.ops.hadamard` multiplies by in exact sums and
+differences; without it the rows before the down matrix, which no R can reach, decide the loss.
 
 The gain of the last norm goes into the output matrix, which so is no longer the embedding: a tied
 network becomes an untied one.
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from exporters.errors import UserError, did_you_mean
 from exporters.illm.config import Config
 from exporters.illm.source import Array, Layer, Source, Texts
+from exporters.ops.hadamard import block_hadamard
 
 _PALEY = (12, 20)
 """Sizes q + 1, q a prime of the form 4 n + 3: Paley's construction gives a Hadamard matrix."""
@@ -55,7 +59,7 @@ class RotatedSource:
 
     @property
     def config(self) -> Config:
-        return replace(self._source.config, tied=False)
+        return replace(self._source.config, tied=False, mixed=True)
 
     @property
     def texts(self) -> Texts:
@@ -63,7 +67,8 @@ class RotatedSource:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(f"{self._source.sha256} rotated {_SEED}".encode()).hexdigest()
+        identity = f"{self._source.sha256} rotated and mixed {_SEED}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     @property
     def licence(self) -> str | None:
@@ -97,7 +102,7 @@ class RotatedSource:
             output=_float(output),
             ffn_gain=ones,
             gate_up=_float(basis.T @ (layer.ffn_gain[:, None] * layer.gate_up)),
-            down=_float(layer.down @ basis),
+            down=_float(_unmixing(layer.down) @ basis),
         )
 
     def _with_values(self, columns: Array) -> Array:
@@ -107,6 +112,13 @@ class RotatedSource:
         return _float(
             np.concatenate([columns[:, : -c.kv_width], values.reshape(-1, c.kv_width)], 1)
         )
+
+
+def _unmixing(down: Array) -> Array:
+    """H^T W, block by block of the rows."""
+    matrix = block_hadamard(len(down)).astype(np.float64)
+    blocks = down.reshape(-1, len(matrix), down.shape[1])
+    return np.asarray((matrix.T @ blocks).reshape(down.shape))
 
 
 def orthogonal(size: int, seed: int) -> NDArray[np.float64]:

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from exporters.ops.algebra import DOMAIN, OPERATORS, Operator, Value
     from exporters.ops.dyadic import dyadic_align, dyadic_common, dyadic_fit, dyadic_product
     from exporters.ops.exponential import di_exp
-    from exporters.ops.matmul import di_bias, di_matmul
-    from exporters.ops.norm import di_layer_norm, di_rms_norm
+    from exporters.ops.hadamard import mixed
+    from exporters.ops.matmul import di_bias, di_matmul, di_matmul_wide
+    from exporters.ops.norm import (
+        di_layer_norm,
+        di_rms_norm,
+        di_rms_norm_cut,
+        di_rms_norm_wide,
+    )
     from exporters.ops.numpy_backend import NUMPY
     from exporters.ops.onnx_backend import GraphBackend
-    from exporters.ops.quantize import di_quantize
+    from exporters.ops.quantize import di_quantize, di_quantize_cut
     from exporters.ops.residual import di_residual_add
     from exporters.ops.rotary import di_rotary
     from exporters.ops.softmax import di_clipped_softmax
@@ -49,12 +55,17 @@ _HOMES = {
     "di_exp": "exponential",
     "di_layer_norm": "norm",
     "di_matmul": "matmul",
+    "di_matmul_wide": "matmul",
     "di_quantize": "quantize",
+    "di_quantize_cut": "quantize",
     "di_residual_add": "residual",
     "di_rms_norm": "norm",
+    "di_rms_norm_cut": "norm",
+    "di_rms_norm_wide": "norm",
     "di_rotary": "rotary",
     "di_swiglu": "swiglu",
     "isqrt": "square_root",
+    "mixed": "hadamard",
 }
 
 __all__ = [
@@ -70,9 +81,13 @@ __all__ = [
     "di_exp",
     "di_layer_norm",
     "di_matmul",
+    "di_matmul_wide",
     "di_quantize",
+    "di_quantize_cut",
     "di_residual_add",
     "di_rms_norm",
+    "di_rms_norm_cut",
+    "di_rms_norm_wide",
     "di_rotary",
     "di_swiglu",
     "dyadic_align",
@@ -80,6 +95,7 @@ __all__ = [
     "dyadic_fit",
     "dyadic_product",
     "isqrt",
+    "mixed",
 ]
 
 

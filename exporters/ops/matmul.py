@@ -7,7 +7,7 @@ addition, the gate.
 
 from __future__ import annotations
 
-from exporters.ops.algebra import Value, operator
+from exporters.ops.algebra import Value, concat, operator
 from exporters.ops.primitives import power_of_two, rounded
 from exporters.ops.quantize import ZERO_POINT
 
@@ -27,6 +27,16 @@ def di_matmul(x: Value, weight: Value, column_scale: Value) -> Value:
     """
     product = x.backend.apply("MatMulInteger", x, weight, x.backend.constant(ZERO_POINT, "uint8"))
     return product.cast("int64") * column_scale
+
+
+def di_matmul_wide(high: Value, low: Value, weight: Value, column_scale: Value) -> Value:
+    """`di_matmul` of rows ``[1, T, K]`` of 16 bits in two halves; exact.
+
+    The halves stand one after the other in one product, so that weights are read once.
+    """
+    both = di_matmul(concat([high, low], 1), weight, column_scale)
+    upper, lower = both.split(2, 1)
+    return upper * 256 + lower
 
 
 @operator("DIBias")

@@ -64,7 +64,7 @@ def minimum(a: Value, b: Value | int) -> Value:
     return where(a < b, a, b)
 
 
-def clip(x: Value, low: int, high: int) -> Value:
+def clip(x: Value, low: Value | int, high: Value | int) -> Value:
     return minimum(maximum(x, low), high)
 
 

@@ -69,7 +69,8 @@ struct Attention : Computes<Attention> {
     const auto get = [&](const char* name) { return info.GetAttribute<i64>(name); };
     heads_ = static_cast<std::size_t>(get("heads"));
     kv_heads_ = static_cast<std::size_t>(get("kv_heads"));
-    levels_ = get("levels");
+    rounding_ = row_rounding(info);
+    mixing_ = static_cast<int>(attribute_or(info, "mixing", 0));
     gain_exponent_ = get("gain_exponent");
     qkv_exponent_ = get("qkv_exponent");
     bias_exponent_ = get("bias_exponent");
@@ -89,7 +90,7 @@ struct Attention : Computes<Attention> {
       std::vector<i64> room(h.row());
       for (std::size_t t = from; t < to; ++t)
         x.scales[t] = di_rms_norm(h.data + t * h.row(), gain, h.row(), static_cast<i64>(h.row()),
-                                  gain_exponent_, levels_, room.data(), x.row(t));
+                                  gain_exponent_, rounding_, room.data(), x.row(t));
     });
     std::vector<i64> z(step.tokens * qkv->width);
     product(run, x, *qkv, run.in<i64>(kQkvScale).data, z.data());
@@ -177,10 +178,11 @@ struct Attention : Computes<Attention> {
     for (std::size_t head = 0; head < all; ++head, z += n) {
       if (head < rotary) {
         di_rotary(z, step.cosine.data + t * (n / 2), step.sine + t * (n / 2), n / 2, turned.data());
+        mix(turned.data(), n, mixing_);
       } else {
         for (std::size_t i = 0; i < n; ++i) turned[i] = z[i] << kRotaryBits;
       }
-      Dyadic scale = di_quantize(turned.data(), n, levels_, bytes.data());
+      Dyadic scale = di_quantize(turned.data(), n, rounding_, bytes.data());
       scale.exponent += qkv_exponent_ + kRotaryBits;
       scale = dyadic_product(scale, x_scale);
       std::int8_t* to;
@@ -240,13 +242,15 @@ struct Attention : Computes<Attention> {
       const i64 factor = (scales[j].mantissa << kCommonShift) >> distance;
       for (std::size_t i = 0; i < head_dim; ++i) row[j * head_dim + i] *= factor;
     }
-    const Dyadic scale = di_quantize(row, heads_ * head_dim, levels_, q);
+    const Dyadic scale = di_quantize(row, heads_ * head_dim, rounding_, q);
     return {scale.mantissa, scale.exponent + smallest + kCommonShift};
   }
 
   Weights qkv_, output_;
   std::size_t heads_, kv_heads_;
-  i64 levels_, gain_exponent_, qkv_exponent_, bias_exponent_, key_exponent_, value_exponent_, offset_;
+  i64 gain_exponent_, qkv_exponent_, bias_exponent_, key_exponent_, value_exponent_, offset_;
+  RowRounding rounding_;
+  int mixing_;
   Dyadic score_;
 };
 
@@ -260,7 +264,8 @@ struct FeedForward : Computes<FeedForward> {
   explicit FeedForward(const Ort::ConstKernelInfo& info)
       : gate_up_(info, kGateUp), down_(info, kDown) {
     const auto get = [&](const char* name) { return info.GetAttribute<i64>(name); };
-    levels_ = get("levels");
+    rounding_ = row_rounding(info);
+    mixing_ = static_cast<int>(attribute_or(info, "mixing", 0));
     gain_exponent_ = get("gain_exponent");
     gate_up_exponent_ = get("gate_up_exponent");
     smoothing_exponent_ = get("smoothing_exponent");
@@ -289,7 +294,7 @@ struct FeedForward : Computes<FeedForward> {
     run.parallel(rows, kRowsPerPart, [&](std::size_t from, std::size_t to) {
       std::vector<i64> room(n);
       for (std::size_t r = from; r < to; ++r)
-        x.scales[r] = di_rms_norm(h + r * n, gain, n, static_cast<i64>(n), gain_exponent_, levels_,
+        x.scales[r] = di_rms_norm(h + r * n, gain, n, static_cast<i64>(n), gain_exponent_, rounding_,
                                   room.data(), x.row(r));
     });
     product(run, x, gate_up, run.in<i64>(kGateUpScale).data, z.data());
@@ -305,13 +310,16 @@ struct FeedForward : Computes<FeedForward> {
     const i64 exponent = gate_up_exponent_, extra = smoothing ? smoothing_exponent_ : 0;
     const Dyadic octaves = dyadic_product({x.mantissa, x.exponent + exponent + extra}, log2_e_);
     const i64 shift = di_swiglu(z, z, smoothing, z + ffn, ffn, octaves, z);
-    Dyadic scale = di_quantize(z, ffn, levels_, q);
+    mix(z, ffn, mixing_);
+    Dyadic scale = di_quantize(z, ffn, rounding_, q);
     scale.exponent += kSigmoidBits + 2 * exponent - shift;
     return dyadic_product(dyadic_product(scale, x), x);
   }
 
   Weights gate_up_, down_;
-  i64 levels_, gain_exponent_, gate_up_exponent_, smoothing_exponent_, offset_;
+  i64 gain_exponent_, gate_up_exponent_, smoothing_exponent_, offset_;
+  RowRounding rounding_;
+  int mixing_;
   Dyadic log2_e_;
 };
 

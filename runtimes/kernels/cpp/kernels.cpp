@@ -38,7 +38,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
     static Ort::CustomOpDomain domain = [] {
       Ort::CustomOpDomain all("edgeport");
       using namespace edgeport;
-      add_all<MatMul, Quantize, RmsNorm, SwiGLU, ResidualAdd, Rotary, ClippedSoftmax, Attention,
+      add_all<MatMul, Quantize, RmsNorm, RmsNormWide, SwiGLU, ResidualAdd, Rotary, ClippedSoftmax, Attention,
               FeedForward>(all);
       return all;
     }();

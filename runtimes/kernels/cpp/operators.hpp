@@ -13,6 +13,20 @@ inline Shape with_last(Shape shape, i64 last) {
   return shape;
 }
 
+// An attribute that files exported earlier do not have.
+inline i64 attribute_or(const Ort::ConstKernelInfo& info, const char* name, i64 missing) {
+  try {
+    return info.GetAttribute<i64>(name);
+  } catch (const Ort::Exception&) {
+    return missing;
+  }
+}
+
+inline RowRounding row_rounding(const Ort::ConstKernelInfo& info) {
+  const i64 levels = info.GetAttribute<i64>("levels");
+  return {levels, attribute_or(info, "steps", levels), attribute_or(info, "parts", 1)};
+}
+
 // Mantissas and exponents of rows, as two outputs.
 struct RowScales {
   RowScales(Run& run, std::size_t first, const Shape& shape)
@@ -75,7 +89,8 @@ struct Quantize : Computes<Quantize> {
   static Types inputs() { return {kI64}; }
   static Types outputs() { return {kU8, kI64, kI64}; }
 
-  explicit Quantize(const Ort::ConstKernelInfo& info) : levels_(info.GetAttribute<i64>("levels")) {}
+  explicit Quantize(const Ort::ConstKernelInfo& info)
+      : rounding_(RowRounding::whole(info.GetAttribute<i64>("levels"))) {}
 
   void compute(Run& run) {
     const auto z = run.in<i64>(0);
@@ -84,12 +99,12 @@ struct Quantize : Computes<Quantize> {
     const RowScales scales(run, 1, z.shape);
     run.parallel(z.rows(), kRowsPerPart, [&](std::size_t from, std::size_t to) {
       for (std::size_t row = from; row < to; ++row)
-        scales.set(row, di_quantize(z.data + row * n, n, levels_, q + row * n));
+        scales.set(row, di_quantize(z.data + row * n, n, rounding_, q + row * n));
     });
   }
 
  private:
-  i64 levels_;
+  RowRounding rounding_;
 };
 
 struct RmsNorm : Computes<RmsNorm> {
@@ -101,7 +116,7 @@ struct RmsNorm : Computes<RmsNorm> {
   explicit RmsNorm(const Ort::ConstKernelInfo& info)
       : channels_(info.GetAttribute<i64>("channels")),
         gain_exponent_(info.GetAttribute<i64>("gain_exponent")),
-        levels_(info.GetAttribute<i64>("levels")) {}
+        rounding_(RowRounding::whole(info.GetAttribute<i64>("levels"))) {}
 
   void compute(Run& run) {
     const auto h = run.in<i64>(0);
@@ -114,12 +129,43 @@ struct RmsNorm : Computes<RmsNorm> {
       std::vector<i64> z(n);
       for (std::size_t row = from; row < to; ++row)
         scales.set(row, di_rms_norm(h.data + row * n, gain.data, n, channels_, gain_exponent_,
-                                    levels_, z.data(), q + row * n));
+                                    rounding_, z.data(), q + row * n));
     });
   }
 
  private:
-  i64 channels_, gain_exponent_, levels_;
+  i64 channels_, gain_exponent_;
+  RowRounding rounding_;
+};
+
+struct RmsNormWide : Computes<RmsNormWide> {
+  static constexpr const char* kName = "DIRmsNormWide";
+  static constexpr std::size_t kRequired = 2;
+  static Types inputs() { return {kI64, kI64}; }
+  static Types outputs() { return {kU8, kU8, kI64, kI64}; }
+
+  explicit RmsNormWide(const Ort::ConstKernelInfo& info)
+      : channels_(info.GetAttribute<i64>("channels")),
+        gain_exponent_(info.GetAttribute<i64>("gain_exponent")) {}
+
+  void compute(Run& run) {
+    const auto h = run.in<i64>(0);
+    const auto gain = run.in<i64>(1);
+    const std::size_t n = h.row();
+    if (gain.size() != n) throw std::invalid_argument("the gain does not fit the rows");
+    auto* high = run.out<std::uint8_t>(0, h.shape);
+    auto* low = run.out<std::uint8_t>(1, h.shape);
+    const RowScales scales(run, 2, h.shape);
+    run.parallel(h.rows(), kRowsPerPart, [&](std::size_t from, std::size_t to) {
+      std::vector<i64> z(n);
+      for (std::size_t row = from, at = from * n; row < to; ++row, at += n)
+        scales.set(row, di_rms_norm_wide(h.data + at, gain.data, n, channels_, gain_exponent_,
+                                         z.data(), high + at, low + at));
+    });
+  }
+
+ private:
+  i64 channels_, gain_exponent_;
 };
 
 struct SwiGLU : Computes<SwiGLU> {

@@ -14,26 +14,48 @@ inline i64 row_peak(const i64* z, std::size_t n) {
   return peak;
 }
 
-// q = 128 + RD(z levels, peak)
-inline void quantize(const i64* z, std::size_t n, i64 levels, i64 peak, std::uint8_t* q) {
-  const RowDivider by_peak(peak);
-  const i64 half = peak / 2;
+// A row's largest value is at steps / parts of its `levels` steps; what is beyond them is cut.
+struct RowRounding {
+  i64 levels, steps, parts;
+  static RowRounding whole(i64 levels) { return {levels, levels, 1}; }
+};
+
+// put(i, q) with q = RD(z steps, peak parts) within +-levels; steps / parts < 2^16.
+template <class Put>
+inline void round_row(const i64* z, std::size_t n, RowRounding rounding, i64 peak, Put&& put) {
+  const i64 divisor = peak * rounding.parts, half = divisor / 2;
+  const RowDivider divide(divisor);
   for (std::size_t i = 0; i < n; ++i) {
-    const i64 steps = by_peak(magnitude(z[i]) * levels + half);
-    q[i] = static_cast<std::uint8_t>(kZeroPoint + (z[i] < 0 ? -steps : steps));
+    const i64 q = std::min(divide(magnitude(z[i]) * rounding.steps + half), rounding.levels);
+    put(i, z[i] < 0 ? -q : q);
   }
 }
 
-// DIQuantize
-inline Dyadic di_quantize(const i64* z, std::size_t n, i64 levels, std::uint8_t* q) {
+// DIQuantize, DIQuantizeCut
+inline Dyadic di_quantize(const i64* z, std::size_t n, RowRounding rounding, std::uint8_t* q) {
   const i64 peak = row_peak(z, n);
-  quantize(z, n, levels, peak, q);
-  return dyadic_fit(peak, levels);
+  round_row(z, n, rounding, peak,
+            [q](std::size_t i, i64 value) { q[i] = static_cast<std::uint8_t>(kZeroPoint + value); });
+  return dyadic_fit(peak * rounding.parts, rounding.steps);
 }
 
-// DIRmsNorm; `z` is room for n numbers.
-inline Dyadic di_rms_norm(const i64* h, const i64* gain, std::size_t n, i64 channels,
-                          i64 gain_exponent, i64 levels, i64* z, std::uint8_t* q) {
+// Blocks of 2^bits numbers: RD(x / 2^bits) times the Hadamard matrix (exporters/ops/hadamard.py).
+inline void mix(i64* x, std::size_t n, int bits) {
+  if (bits == 0) return;
+  for (std::size_t i = 0; i < n; ++i) x[i] = rounded_shift(x[i], bits);
+  for (std::size_t half = 1; half < std::size_t{1} << bits; half *= 2)
+    for (std::size_t block = 0; block < n; block += 2 * half)
+      for (std::size_t i = block; i < block + half; ++i) {
+        const i64 first = x[i], second = x[i + half];
+        x[i] = first + second;
+        x[i + half] = first - second;
+      }
+}
+
+// The rows of every norm: put(i, q) of a row, whose scale is returned; `z` is room for n numbers.
+template <class Put>
+inline Dyadic norm_row(const i64* h, const i64* gain, std::size_t n, i64 channels,
+                       i64 gain_exponent, RowRounding rounding, i64* z, Put&& put) {
   constexpr int kSquareBits = 20, kRootBits = 8;
   const int shift = log2_floor(row_peak(h, n)) - (kSquareBits - 1);
   const int up = shift_count(-shift), down = shift_count(shift);
@@ -45,9 +67,28 @@ inline Dyadic di_rms_norm(const i64* h, const i64* gain, std::size_t n, i64 chan
   }
   const i64 root = std::max<i64>(isqrt((squares / channels) << (2 * kRootBits)), 1);
   const i64 peak = row_peak(z, n);
-  quantize(z, n, levels, peak, q);
-  const Dyadic fitted = dyadic_fit(peak, root * levels);
+  round_row(z, n, rounding, peak, put);
+  const Dyadic fitted = dyadic_fit(peak * rounding.parts, root * rounding.steps);
   return {fitted.mantissa, fitted.exponent + shift + gain_exponent - kRootBits};
+}
+
+// DIRmsNorm, DIRmsNormCut
+inline Dyadic di_rms_norm(const i64* h, const i64* gain, std::size_t n, i64 channels,
+                          i64 gain_exponent, RowRounding rounding, i64* z, std::uint8_t* q) {
+  return norm_row(h, gain, n, channels, gain_exponent, rounding, z, [q](std::size_t i, i64 value) {
+    q[i] = static_cast<std::uint8_t>(kZeroPoint + value);
+  });
+}
+
+// DIRmsNormWide
+inline Dyadic di_rms_norm_wide(const i64* h, const i64* gain, std::size_t n, i64 channels,
+                               i64 gain_exponent, i64* z, std::uint8_t* high, std::uint8_t* low) {
+  constexpr i64 kLevels = 127 << 8, kUp = (1 << 15) + kZeroPoint;
+  return norm_row(h, gain, n, channels, gain_exponent, RowRounding::whole(kLevels), z,
+                  [high, low](std::size_t i, i64 value) {
+                    high[i] = static_cast<std::uint8_t>((value + kUp) >> 8);
+                    low[i] = static_cast<std::uint8_t>(value + kUp);
+                  });
 }
 
 // Distances in 1/256 octaves, cut at 31 octaves.

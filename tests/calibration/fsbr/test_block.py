@@ -19,6 +19,7 @@ from exporters.illm.float_decoder import run_layer
 from exporters.illm.smoothing import Factors, smooth
 from exporters.illm.source import Layer, open_source
 from exporters.illm.weights import LEVELS, quantize_columns
+from exporters.ops.quantize import RowRounding
 
 Folder = Callable[[str], Path]
 
@@ -100,7 +101,7 @@ def test_columns_are_rounded_as_the_exporter_rounds_them(bits: int) -> None:
 
 def test_rounding_has_the_gradient_of_the_identity() -> None:
     x = torch.tensor([[0.3, -1.0, 0.6]], requires_grad=True)
-    y = round_rows(x, 7)
+    y = round_rows(x, RowRounding.whole(7))
     assert torch.equal(y.detach() * 7, (x.detach() * 7).round())
     y[0, 0].backward()
     # round has gradient one, so x / s * s has: nothing through the peak but the rounding's residue
@@ -114,9 +115,16 @@ def test_rounding_has_the_gradient_of_the_identity() -> None:
     assert clip.grad.item() == pytest.approx(1.0)  # the largest weight stands at clip x peak
 
 
+def test_rows_are_cut_where_their_scales_end() -> None:
+    x = torch.tensor([[0.9, -1.0, 0.4, 0.79]])
+    y = round_rows(x, RowRounding(7, steps=35, parts=4))  # seven steps up to 0.8
+    torch.testing.assert_close(y, torch.tensor([[0.8, -0.8, 0.8 * 4 / 7, 0.8]]))
+
+
 def test_zero_rows_and_columns_stay_zero() -> None:
     zero = torch.zeros(3, 4)
-    assert torch.equal(round_rows(zero, 7), zero)
+    assert torch.equal(round_rows(zero, RowRounding.whole(7)), zero)
+    assert torch.equal(round_rows(zero, RowRounding(7, steps=35, parts=4)), zero)
     assert torch.equal(round_columns(zero, 7), zero)
 
 
@@ -126,7 +134,11 @@ def test_rounding_is_where_the_levels_are(folder: Folder) -> None:
     exact = run_block(hidden, block, config, Levels())
     errors = [
         float((run_block(hidden, block, config, levels) - exact).square().mean())
-        for levels in (Levels(activations=127), Levels(activations=7), Levels(swiglu=7))
+        for levels in (
+            Levels(activations=RowRounding.whole(127)),
+            Levels(activations=RowRounding.whole(7)),
+            Levels(swiglu=RowRounding.whole(7)),
+        )
     ]
     assert 0 < errors[0] < errors[1] / 30  # 4 bits fewer: 16 times the step, 256 times the energy
     assert errors[2] > 0

@@ -23,11 +23,12 @@ from exporters.illm.placing import (
     quantize_layer,
     residual_exponent,
 )
+from exporters.illm.rotation import in_basis
 from exporters.illm.sample_text import chunks, sample_text
 from exporters.illm.smoothing import PAIRS, Factors, analytic_factors, smooth
 from exporters.illm.source import open_source
 from exporters.illm.tokenizer import Tokenizer
-from exporters.illm.weights import LEVELS
+from exporters.illm.weights import row_rounding
 from exporters.modelfile import ModelFile
 from exporters.ops import NUMPY
 from tests.exporters.illm.checkpoints import KINDS
@@ -69,9 +70,9 @@ def sqnr_db(right: Any, found: Any) -> float:
     return float(10 * np.log10((right**2).mean() / ((right - found) ** 2).mean()))
 
 
-def in_numpy(folder: Path, ids: list[int], bits: Bits) -> Outcome:
+def in_numpy(folder: Path, ids: list[int], bits: Bits, basis: str = "own") -> Outcome:
     """The oracle: the decoder in NumPy, from the checkpoint on."""
-    source = open_source(folder)
+    source = in_basis(open_source(folder), basis)
     tokens = chunks(Tokenizer(source.texts).encode(sample_text()), 128, 16)
     seen = [peaks for _, peaks in observe(source, tokens)]
     residual = residual_exponent(max(peaks.residual for peaks in seen))
@@ -93,7 +94,7 @@ def in_numpy(folder: Path, ids: list[int], bits: Bits) -> Outcome:
         [empty] * c.layers,
         place.model(source),
         lambda index: place.layer(index, next(layers)),
-        Setting(c, LEVELS[bits.activations], residual),
+        Setting(c, row_rounding(bits.activations, mixed=c.mixed), residual),
     )
 
 
@@ -113,14 +114,23 @@ def test_onnxruntime_gives_the_bits_of_numpy(
 
 
 @pytest.mark.parametrize(
-    ("bits", "functions"), [("W8A8", True), ("W8A8", False), ("W6A6", True), ("W4A4", True)]
+    ("bits", "functions", "basis"),
+    [
+        ("W8A8", True, "own"),
+        ("W8A8", False, "own"),
+        ("W6A6", True, "own"),
+        ("W4A4", True, "own"),
+        ("W8A8", True, "rotated"),
+        ("W6A6", False, "rotated"),
+        ("W4A4", True, "rotated"),
+    ],
 )
 def test_a_prompt_gives_what_its_tokens_give_one_by_one(
-    checkpoint: Checkpoint, tmp_path: Path, bits: str, functions: bool
+    checkpoint: Checkpoint, tmp_path: Path, bits: str, functions: bool, basis: str
 ) -> None:
     folder, _ = checkpoint("llama-tied")
     path = tmp_path / "m.onnx"
-    export("illm", path, checkpoint=folder, functions=functions, bits=bits)
+    export("illm", path, checkpoint=folder, functions=functions, bits=bits, basis=basis)
     whole, stepped = Runner(path), Runner(path)
     at_once = whole.step(IDS)
     first = stepped.step(IDS[:5])
@@ -131,7 +141,7 @@ def test_a_prompt_gives_what_its_tokens_give_one_by_one(
             np.testing.assert_array_equal(one[name][:, 0], at_once[name][:, position], name)
     for name, cache in whole.past.items():
         np.testing.assert_array_equal(stepped.past[name], cache, name)
-    oracle = in_numpy(folder, IDS, Bits(int(bits[1]), int(bits[3])))
+    oracle = in_numpy(folder, IDS, Bits(int(bits[1]), int(bits[3])), basis)
     np.testing.assert_array_equal(at_once["logits"], oracle.logits.raw)
 
 

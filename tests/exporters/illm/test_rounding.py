@@ -12,7 +12,7 @@ import torch
 
 from exporters.errors import UserError
 from exporters.illm import export
-from exporters.illm.rounding import Moments, round_against
+from exporters.illm.rounding import Moments, best_clip, round_against
 from exporters.illm.sample_text import sample_text
 from exporters.illm.weights import LEVELS, quantize_columns
 from exporters.modelfile import ModelFile
@@ -34,7 +34,8 @@ def test_what_the_matrix_gives_is_nearer(bits: int) -> None:
     x = correlated(600, 96)
     weight = np.random.default_rng(2).standard_normal((96, 40)).astype(np.float32)
     moments = torch.from_numpy(x.T.astype(np.float64) @ x)
-    found, nearest = round_against(moments, weight, bits), quantize_columns(weight, bits)
+    whole = np.ones(40)
+    found, nearest = round_against(moments, weight, bits, whole), quantize_columns(weight, bits)
     np.testing.assert_array_equal(found.scale, nearest.scale)
     assert np.abs(found.values).max() <= LEVELS[bits]
 
@@ -42,11 +43,28 @@ def test_what_the_matrix_gives_is_nearer(bits: int) -> None:
         return float(np.square(x @ (matrix.real - weight)).mean())
 
     assert error(found) < 0.5 * error(nearest)
+    if bits == 4:  # where scales end is chosen, too
+        assert error(round_against(moments, weight, bits)) < error(found)
+
+
+def test_the_best_end_of_a_scale_is_the_one_of_least_weighted_error() -> None:
+    weight = np.random.default_rng(4).standard_normal((64, 6))
+    weight[0, 0], weight[1, 1] = 20.0, 20.0
+    energies = np.ones(64)
+    energies[0] = 1e-3  # its outlier does not matter, that of row 1 does
+    share = best_clip(weight, 4, energies)
+    assert share[0] == 0.5
+    assert share[1] >= 0.95
+    errors = [
+        energies @ np.square(quantize_columns(weight, 4, np.broadcast_to(c, 6)).real - weight)
+        for c in (share, 1.0, 0.8, 0.6)
+    ]
+    assert all((errors[0] <= other * 1.001).all() for other in errors[1:])
 
 
 def test_independent_inputs_leave_rounding_to_nearest() -> None:
     weight = np.random.default_rng(2).standard_normal((32, 8)).astype(np.float32)
-    found = round_against(torch.eye(32, dtype=torch.float64), weight, 4)
+    found = round_against(torch.eye(32, dtype=torch.float64), weight, 4, np.ones(8))
     np.testing.assert_array_equal(found.values, quantize_columns(weight, 4).values)
 
 
@@ -55,9 +73,9 @@ def test_moments_are_of_the_inputs_and_of_their_rounding() -> None:
     seen = Moments(levels=7)
     seen.see("attention_in", x, (0,), 4)
     seen.see("query", x, (0,), 4)
-    kept = x[4:].double()
-    noise = (kept.abs().amax(1) / 7).square().sum() / 12
-    right = kept.T @ kept + noise * torch.eye(12, dtype=torch.float64)
+    whole = x.double()  # the first tokens are attended to by all others; their noise is not
+    noise = (whole[4:].abs().amax(1) / 7).square().sum() / 12
+    right = whole.T @ whole + noise * torch.eye(12, dtype=torch.float64)
     torch.testing.assert_close(seen.by_matrix["qkv"], right, rtol=1e-5, atol=1e-3)
     assert list(seen.by_matrix) == ["qkv"]
 
@@ -86,6 +104,7 @@ def test_exported_it_is_nearer_to_the_float_model(checkpoint: Checkpoint, tmp_pa
         ({"rounding": "gptq"}, "--rounding gptq learns from text"),
         ({"rounding": "best"}, "--rounding is 'best'"),
         ({"basis": "other"}, "--basis is 'other'"),
+        ({"basis": "rotated", "smoothing": "analytic"}, "--smoothing analytic is for the checkp"),
     ],
 )
 def test_bad_options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import exporters.ops as ops
 from exporters.ops.dyadic import ALIGNED_BITS
+from exporters.ops.hadamard import block_hadamard
 from exporters.ops.residual import RESIDUAL_LIMIT
 from exporters.trace import require_known_operators
 from tests.exporters.ops.harness import all_agree, dyadics, in_numpy, in_onnxruntime, model, rows
@@ -27,6 +29,72 @@ def test_quantize(z: Any, levels: int) -> None:
     assert (q[np.broadcast_to(~z.any(-1, keepdims=True), q.shape)] == 128).all()
     assert q.min() >= 128 - levels
     assert q.max() <= 128 + levels
+
+
+@BUDGET
+@given(rows(54), st.sampled_from([(127, 150, 1), (31, 65, 2), (7, 35, 4)]))
+def test_quantize_cut(z: Any, rounding: tuple[int, int, int]) -> None:
+    levels, steps, parts = rounding
+    attributes = {"levels": levels, "steps": steps, "parts": parts}
+    q, mantissa, exponent = all_agree(ops.di_quantize_cut, [z], **attributes)
+    peak = np.abs(z).max(-1, keepdims=True)
+    end = peak * (levels * parts / steps)
+    real = (q.astype(float) - 128) * mantissa * 2.0**-exponent
+    error = np.abs(real - np.clip(z, -end, end))
+    assert (error <= peak * (0.5 * parts / steps + 2.0**-14)).all()
+
+
+@BUDGET
+@given(rows(31), rows(15, count=1))
+def test_rms_norm_cut(h: Any, gain: Any) -> None:
+    sizes = {"channels": 32, "gain_exponent": 12}
+    all_agree(ops.di_rms_norm_cut, [h, gain[0, 0]], **sizes, levels=7, steps=35, parts=4)
+    # nothing is cut: the same as without
+    whole = all_agree(ops.di_rms_norm_cut, [h, gain[0, 0]], **sizes, levels=7, steps=7, parts=1)
+    for value, right in zip(
+        whole, in_numpy(ops.di_rms_norm, [h, gain[0, 0]], **sizes, levels=7), strict=True
+    ):
+        np.testing.assert_array_equal(value, right)
+
+
+@BUDGET
+@given(rows(31), rows(15, count=1))
+def test_wide_norm_has_256_times_the_steps(h: Any, gain: Any) -> None:
+    sizes = {"channels": 32, "gain_exponent": 12}
+    high, low, mantissa, exponent = all_agree(ops.di_rms_norm_wide, [h, gain[0, 0]], **sizes)
+    steps = (high.astype(np.int64) - 128) * 256 + low.astype(np.int64) - 128
+    z = h * gain[0, 0]
+    peak = np.maximum(np.abs(z).max(-1, keepdims=True), 1)
+    assert (np.abs(steps * (peak / 32512) - z) <= 0.5001 * peak / 32512).all()
+    _, narrow, narrow_exponent = in_numpy(ops.di_rms_norm, [h, gain[0, 0]], **sizes, levels=127)
+    wide = mantissa * 2.0**-exponent * 256
+    np.testing.assert_allclose(wide, narrow * 2.0**-narrow_exponent, rtol=2.0**-13)
+
+
+@BUDGET
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 64, 1537]))
+def test_products_of_wide_rows_are_exact(seed: int, depth: int) -> None:
+    rng = np.random.default_rng(seed)
+    high, low = (rng.integers(0, 256, (1, 3, depth)).astype(np.uint8) for _ in range(2))
+    weight = rng.integers(-127, 128, (depth, 5)).astype(np.int8)
+    scale = rng.integers(1, 2**15, 5)
+    (z,) = all_agree(ops.di_matmul_wide, [high, low, weight, scale])
+    x = (high.astype(np.int64) - 128) * 256 + low.astype(np.int64) - 128
+    np.testing.assert_array_equal(z, x @ weight.astype(np.int64) * scale)
+
+
+@BUDGET
+@given(rows(60, width=48), st.sampled_from([0, 1, 4]))
+def test_mixing_is_a_product_with_hadamard_blocks(x: Any, bits: int) -> None:
+    (y,) = all_agree(functools.partial(ops.mixed, bits=bits, rank=3), [x])
+    assert np.abs(y).max() <= np.abs(x).max() + 2**bits
+    size = 1 << bits
+    matrix = block_hadamard(size).astype(np.int64)
+    np.testing.assert_array_equal(matrix @ matrix.T, size * np.eye(size, dtype=np.int64))
+    halves = np.where(x >= 0, size // 2, -(size // 2))
+    scaled = (np.abs(x + halves) >> bits) * np.sign(x)
+    right = scaled.reshape(*x.shape[:-1], -1, size) @ matrix
+    np.testing.assert_array_equal(y, right.reshape(x.shape))
 
 
 @BUDGET

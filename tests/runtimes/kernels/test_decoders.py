@@ -21,15 +21,21 @@ from tests.exporters.illm.checkpoints import make
 
 IDS = [5, 77, 200, 3, 3, 150, 319, 8, 41, 260, 12, 99, 17, 18, 310, 7]
 PIECES = (IDS[:9], IDS[9:10], IDS[10:11], IDS[11:])
-FILES = [("llama-tied", "W8A8"), ("llama3-rope", "W6A6"), ("qwen2", "W4A4")]
+FILES = [
+    ("llama-tied", "W8A8", "own"),
+    ("llama3-rope", "W6A6", "own"),
+    ("qwen2", "W4A4", "own"),
+    ("llama3-rope", "W8A8", "rotated"),
+    ("qwen2", "W4A4", "rotated"),
+]
 
 
 @pytest.fixture(scope="module", params=FILES, ids=lambda file: "-".join(file))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kind, bits = request.param
+    kind, bits, basis = request.param
     folder = tmp_path_factory.mktemp(kind)
     make(kind, folder)
-    export("illm", folder / "m.onnx", checkpoint=folder, bits=bits)
+    export("illm", folder / "m.onnx", checkpoint=folder, bits=bits, basis=basis)
     return folder / "m.onnx"
 
 
@@ -67,7 +73,7 @@ def test_kernels_give_the_bits_of_the_functions(
         np.testing.assert_array_equal(value, right)
     nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
     calls = Counter(node.op_type for node in nodes if node.domain == "edgeport")
-    assert calls == {"DIAttention": 2, "DIFeedForward": 2, "DIRmsNorm": 1, "DIMatMul": 1}
+    assert calls == {"DIAttention": 2, "DIFeedForward": 2, "DIRmsNormWide": 1, "DIMatMul": 1}
 
 
 @pytest.mark.parametrize("march", ["x86-64-v3", "x86-64"])

@@ -21,6 +21,7 @@ from exporters.ops import (
     di_quantize,
     di_residual_add,
     di_rms_norm,
+    di_rms_norm_wide,
     di_rotary,
     di_swiglu,
 )
@@ -100,6 +101,15 @@ def test_norm(compiled: Path, seed: int, width: int, levels: int) -> None:
     gain = rng.integers(-(2**15) + 1, 2**15, width)
     h = rows(rng, (1, 6, width), 31)
     check(compiled, di_rms_norm, [h, gain], channels=width, gain_exponent=13, levels=levels)
+
+
+@CLAIMED
+@given(seeds, widths)
+def test_wide_norm(compiled: Path, seed: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    gain = rng.integers(-(2**15) + 1, 2**15, width)
+    h = rows(rng, (1, 6, width), 31)
+    check(compiled, di_rms_norm_wide, [h, gain], channels=width, gain_exponent=13)
 
 
 @CLAIMED
