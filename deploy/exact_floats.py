@@ -110,6 +110,11 @@ class _Walk:
         second = self._constants.get(node.input[1]) if len(node.input) > 1 else None
         if kind == "Cast" or kind in _MOVES:
             return first, f"{node.input[0]} has no bound"
+        if kind == "Concat":
+            parts = [self._known(name) for name in node.input]
+            bounds = [part for part in parts if part is not None]
+            if len(bounds) == len(parts):
+                return (min(low for low, _ in bounds), max(high for _, high in bounds)), ""
         if kind == "Mod" and second is not None:
             return (0, int(second) - 1), ""  # the sign of the divisor
         if kind == "Sub" and second is not None and first is not None:
