@@ -20,7 +20,9 @@ SPLITS.add("cfws", "every convolution with a centre tap becomes a coarse and a f
 SPLITS.add("auto", "as cfws, where the layer's output gains at least 3 dB")
 
 ROUNDINGS: Registry[str] = Registry("rounding")
+ROUNDINGS.add("auto", "gptq where there are eight samples or more, else nearest")
 ROUNDINGS.add("nearest", "every weight to the nearest integer")
+ROUNDINGS.add("gptq", "one weight makes good what rounding another did wrong (closed form)")
 ROUNDINGS.add("adaround", "up or down, whatever the layer's output suffers least from (torch)")
 
 WEIGHT_TYPES: Registry[str] = Registry("weight type")
@@ -47,7 +49,9 @@ class QuantizeOptions:
             ``auto`` where the layer's output gains by it.
         equalize: rescale channels of the float network so that those of a tensor have like ranges;
             it computes the same, and a tensor between two convolutions becomes another one.
-        rounding: of weights: ``nearest``, or ``adaround``, learned layer by layer.
+        rounding: of weights: ``nearest``; ``gptq``, where one makes good what another did wrong, in
+            closed form; ``auto``, which is that from eight samples on; or ``adaround``, learned
+            layer by layer.
         correct_bias: shift biases so that rounding leaves the mean of every layer's output alone,
             where that brings the output nearer; None does it where there are samples and running
             a few of them is affordable.
@@ -68,7 +72,7 @@ class QuantizeOptions:
     scales: str = "auto"
     split: str = "none"
     equalize: bool = False
-    rounding: str = "nearest"
+    rounding: str = "auto"
     correct_bias: bool | None = None
     weights: str = "int8"
     block: int = 0

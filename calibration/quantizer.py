@@ -38,8 +38,8 @@ from calibration.qdq.policies import POLICIES, all_tensors
 from calibration.reporting.layers import layer_errors
 from calibration.reporting.ranges import activation_ranges, weight_ranges
 from calibration.rounding.adaround import require_torch
+from calibration.rounding.grids import weight_grids
 from calibration.rounding.refining import refine
-from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Samples
 from calibration.samples.rolling import rolled
 from calibration.scales.methods import SCALES
@@ -137,7 +137,9 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     _require_something(placement, job)
     seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
     clock.lap("observe")
-    grids = WeightGrids(job.form, splits.weight_scales)
+    grids, learning = weight_grids(job, model, placement, seen, splits.weight_scales)
+    if learning.layers:
+        clock.lap("rounding")
     chosen = choose_scales(job, model, placement, seen, grids)
     scales, methods = chosen.scales, chosen.methods
     clock.lap("scales")
@@ -146,7 +148,8 @@ def _quantized(job: Job, clock: _Clock) -> tuple[ir.Model, dict[str, Any], Stati
     description["calibration_set"] = describe_set(diagnosis, placement, seen)
     refined = refine(job, model, placement, scales, grids, clock.lap)
     grids = refined.grids
-    description |= describe_rounding(refined.learning) | describe_correction(refined.correction)
+    learning = refined.learning or learning
+    description |= describe_rounding(learning) | describe_correction(refined.correction)
     description["activation_ranges"] = activation_ranges(
         job, model.graph, placement, scales, seen, methods
     )

@@ -72,7 +72,7 @@ class QuantizationPart(StrictPart):
         equalize: rescale channels of the float network so that those of a tensor have like ranges.
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
-        rounding: of weights: ``nearest`` or ``adaround``.
+        rounding: of weights: ``auto``, ``nearest``, ``gptq`` or ``adaround``.
         correct_bias: as ``quantize --correct-bias``; None where it is affordable.
         weights: ``int8``, or ``int4``: weights only.
         block: inputs of an int4 weight that share a scale; 0 for one scale a channel.
@@ -85,7 +85,7 @@ class QuantizationPart(StrictPart):
     scales: str = "auto"
     split: str = "none"
     equalize: bool = False
-    rounding: str = "nearest"
+    rounding: str = "auto"
     correct_bias: bool | None = None
     weights: str = "int8"
     block: int = 0

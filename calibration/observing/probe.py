@@ -144,6 +144,14 @@ class Probe:
         output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
         self.graph.outputs.append(output)
 
+    def shape_of(self, value: ir.Value) -> None:
+        """Hand out the shape of ``value``, int64: one more array of `arrays`."""
+        import onnx_ir as ir
+
+        (output,) = self.node("Shape", [value], f"{value.name}/shape")
+        output.type = ir.TensorType(ir.DataType.INT64)
+        self.graph.outputs.append(output)
+
     def run(
         self,
         samples: Samples,

@@ -112,14 +112,19 @@ def learn_roundings(
         for layer in run:
             count = len(learn[layer.name].inputs)
             if count < FEWEST_ROWS:
-                reason = f"{count} output positions are too few to learn from: give more samples"
-                left.append(LeftFloat(layer.name, layer.item.node.op_type, reason))
+                left.append(too_few_rows(layer, count))
                 continue
             entry, found = _learned(layer, learn[layer.name], judge[layer.name], grids, plan, told)
             done.append(entry)
             if entry.kept:
                 rounded[layer.item.weight_name] = found
     return Learning(rounded, tuple(done), tuple(left))
+
+
+def too_few_rows(layer: Layer, count: int) -> LeftFloat:
+    """Why a layer keeps its nearest integers where there are fewer than `FEWEST_ROWS`."""
+    reason = f"{count} output positions are too few to learn from: give more samples"
+    return LeftFloat(layer.name, layer.item.node.op_type, reason)
 
 
 def _runs(layers: list[Layer], depth: Mapping[ir.Node, int]) -> list[list[Layer]]:

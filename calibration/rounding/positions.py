@@ -78,6 +78,11 @@ class Layer:
         return -np.inf if low is None else low, np.inf if high is None else high
 
     @property
+    def width(self) -> int:
+        """Inputs that one output is made of."""
+        return int(self.product.matrix(self.item.weight).shape[-1])
+
+    @property
     def cost_bytes(self) -> int:
         """Of the rows, and of the activations that one sample hands out."""
         weight = self.item.weight

@@ -25,10 +25,10 @@ FEWEST_SAMPLES = 8
 
 @dataclass(frozen=True)
 class Refinement:
-    """The grids to insert with, and what happened on the way."""
+    """The grids to insert with, and what happened on the way; None where nothing was learned."""
 
     grids: WeightGrids
-    learning: Learning
+    learning: Learning | None
     correction: Correction
 
 
@@ -48,7 +48,8 @@ def refine(
         model: its biases may be shifted, in place, and ``placement`` with them.
         lap: told the name of every phase that has ended.
     """
-    learning, correction = Learning({}), Correction()
+    learning: Learning | None = None
+    correction = Correction()
     real = model.clone()
     if _corrects(job, model):
         correction = correct_biases(job, model, placement, scales, grids)

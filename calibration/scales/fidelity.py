@@ -111,10 +111,10 @@ def fidelity_db(told: Telling, real: Array, sums: Iterator[Array]) -> float:
 
 def _thinned(told: Telling) -> tuple[int, int]:
     """The axis along which positions are left out, and the step from one to the next."""
-    shape = list(told.value.shape or ())
-    if not shape or not all(isinstance(size, int) for size in shape):
+    shape = [size for size in told.value.shape or () if isinstance(size, int)]
+    if not shape or len(shape) < len(told.value.shape or ()):
         return 0, 1
-    sizes = [1 if axis == told.axis else int(size) for axis, size in enumerate(shape)]
+    sizes = [1 if axis == told.axis else size for axis, size in enumerate(shape)]
     axis = int(np.argmax(sizes))
     wanted = math.ceil(math.prod(sizes) / POSITIONS)
     return axis, max(1, min(wanted, sizes[axis] // FEWEST_ALONG))

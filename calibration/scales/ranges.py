@@ -87,8 +87,7 @@ def choose_scales(
     """
     if job.options.scales != "auto" or job.samples is None:
         name = job.options.scales
-        choices = _by_one_method(job, model, placement, statistics, name, SCALES.get(name))
-        return ChosenScales(_assigned(placement, choices), {})
+        return ChosenScales(scales_by_method(job, model, placement, statistics, name), {})
     found = choose_by_output(
         model,
         placement.groups(),
@@ -111,6 +110,14 @@ def choose_scales(
 
     rivalry = compete(job, model, contestants, assign, grids)
     return _chosen_scales(placement, rivalry.choices, rivalry)
+
+
+def scales_by_method(
+    job: Job, model: ir.Model, placement: Placement, statistics: Statistics, name: str
+) -> dict[ir.Value, Scale]:
+    """One method for every tensor; inputs are not clipped."""
+    choices = _by_one_method(job, model, placement, statistics, name, SCALES.get(name))
+    return _assigned(placement, choices)
 
 
 def _chosen_scales(

@@ -20,6 +20,7 @@ from calibration.observing.statistics import Statistics
 from calibration.qdq.insertion import insert
 from calibration.qdq.placement import FloatRules, Placement, QuantizedTensor
 from calibration.qdq.policies import all_tensors
+from calibration.rounding.grids import weight_grids
 from calibration.rounding.twin import WeightGrids
 from calibration.scales.methods import SCALES, Scale
 from calibration.scales.ranges import choose_scales, statistics_of
@@ -84,7 +85,7 @@ class Workbench:
                 f"nothing in {job.file.path} can be quantized", fix="Try: edgeport quantize"
             )
         seen = statistics_of(job, model, placement, split=bool(splits.splits), also=whole)
-        grids = WeightGrids(job.form, splits.weight_scales)
+        grids, _ = weight_grids(job, model, placement, seen, splits.weight_scales)
         scales = choose_scales(job, model, placement, seen, grids).scales
         named = {value.name or "": scale for value, scale in scales.items()}
         return cls(job, model, placement, named, grids, seen)

@@ -61,10 +61,11 @@ def command(
     rounding: Annotated[
         str,
         typer.Option(
-            help="Of weights: nearest, or adaround (learned layer by layer; needs torch).",
+            help="Of weights: gptq (one makes good what another did wrong), nearest, or adaround "
+            "(learned layer by layer; needs torch); auto is gptq from eight samples on.",
             rich_help_panel=_METHODS,
         ),
-    ] = "nearest",
+    ] = "auto",
     correct_bias: Annotated[
         bool | None,
         typer.Option(

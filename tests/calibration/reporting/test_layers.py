@@ -46,7 +46,12 @@ def test_sqnr_of_every_layer_is_that_of_the_files(tmp_path: Path, options: dict[
         file, samples, tmp_path / "q.onnx", QuantizeOptions(**options), measure_layers=True
     )
     plain = {"policy": options["policy"], "keep_float": options.get("keep_float", ())}
-    naive = quantize(file, samples, tmp_path / "n.onnx", QuantizeOptions(scales="minmax", **plain))
+    naive = quantize(
+        file,
+        samples,
+        tmp_path / "n.onnx",
+        QuantizeOptions(scales="minmax", rounding="nearest", **plain),
+    )
     layers = chosen.report["layers"]
     assert [layer["node"] for layer in layers] == LAYERS
     tensors = [f"{name}_out" for name in RESULTS]

@@ -88,7 +88,9 @@ def test_the_mean_of_a_layers_output_comes_back(
     tensor = "add_out" if op_type == "MatMul" else "layer_out"
     errors = {}
     for correct in (False, True):
-        options = QuantizeOptions(policy=policy, correct_bias=correct, overwrite=True)
+        options = QuantizeOptions(
+            policy=policy, rounding="nearest", correct_bias=correct, overwrite=True
+        )
         result = quantize(file, samples, tmp_path / "q.onnx", options)
         errors[correct] = np.abs(mean_error(result.model, proto, samples, tensor)).mean()
         entries = result.report["corrected_nodes"]
@@ -101,7 +103,12 @@ def test_the_mean_of_a_layers_output_comes_back(
 def test_a_matmul_without_a_constant_is_left_alone_with_the_reason(tmp_path: Path) -> None:
     proto = one_layer("MatMul", bias=False)
     file = nets.saved(proto, tmp_path / "m.onnx")
-    result = quantize(file, bright(proto), tmp_path / "q.onnx", QuantizeOptions(correct_bias=True))
+    result = quantize(
+        file,
+        bright(proto),
+        tmp_path / "q.onnx",
+        QuantizeOptions(correct_bias=True, rounding="nearest"),
+    )
     (entry,) = result.report["uncorrected_nodes"]
     assert entry["node"] == "layer"
     assert "a MatMul has no bias" in entry["reason"]
@@ -116,7 +123,13 @@ def test_a_whole_network_comes_nearer(tmp_path: Path, policy: str, split: str) -
     other = list(bright(proto, 40))[32:]
     sqnr = {}
     for correct in (False, True):
-        options = QuantizeOptions(policy=policy, split=split, correct_bias=correct, overwrite=True)
+        options = QuantizeOptions(
+            policy=policy,
+            split=split,
+            rounding="nearest",
+            correct_bias=correct,
+            overwrite=True,
+        )
         result = quantize(file, samples, tmp_path / "q.onnx", options)
         sqnr[correct] = np.mean(
             [nets.sqnr_db(nets.run(proto, s)[0], nets.run(result.model, s)[0]) for s in other]
@@ -136,7 +149,9 @@ def test_a_network_that_gives_labels_is_judged_by_what_they_are_chosen_by(tmp_pa
         onnx.helper.make_tensor_value_info("labels", onnx.TensorProto.UINT8, None)
     )
     file = nets.saved(proto, tmp_path / "m.onnx")
-    report = quantize(file, bright(proto), tmp_path / "q.onnx", QuantizeOptions()).report
+    report = quantize(
+        file, bright(proto), tmp_path / "q.onnx", QuantizeOptions(rounding="nearest")
+    ).report
     corrected = report["bias_correction"]
     assert corrected["sqnr_before_db"] > 0
 
@@ -144,7 +159,7 @@ def test_a_network_that_gives_labels_is_judged_by_what_they_are_chosen_by(tmp_pa
 def test_a_split_layer_is_corrected_once_through_its_fine_half(tmp_path: Path) -> None:
     proto = nets.chain()
     file = nets.saved(proto, tmp_path / "m.onnx")
-    options = QuantizeOptions(split="cfws", correct_bias=True)
+    options = QuantizeOptions(split="cfws", correct_bias=True, rounding="nearest")
     result = quantize(file, bright(proto), tmp_path / "q.onnx", options)
     names = [entry["node"] for entry in result.report["corrected_nodes"]]
     assert names == ["first/sum", "second/sum", "last"]
@@ -159,8 +174,12 @@ def test_what_does_not_help_is_put_back(tmp_path: Path) -> None:
     """Where the mean of the learnt samples says nothing of the others, the file stays the same."""
     proto = nets.chain()
     file, samples = nets.saved(proto, tmp_path / "m.onnx"), nets.samples(proto, 4)
-    plain = quantize(file, samples, tmp_path / "a.onnx", QuantizeOptions()).model.proto
-    result = quantize(file, samples, tmp_path / "b.onnx", QuantizeOptions(correct_bias=True))
+    plain = quantize(
+        file, samples, tmp_path / "a.onnx", QuantizeOptions(rounding="nearest")
+    ).model.proto
+    result = quantize(
+        file, samples, tmp_path / "b.onnx", QuantizeOptions(correct_bias=True, rounding="nearest")
+    )
     if any(entry["kept"] for entry in result.report["corrected_nodes"]):
         outputs = result.report["bias_correction"]
         assert outputs["sqnr_after_db"] > outputs["sqnr_before_db"]
@@ -175,7 +194,9 @@ def test_statistics_alone_are_not_enough(tmp_path: Path) -> None:
     file = nets.saved(proto, tmp_path / "m.onnx")
     seen = observe(file, nets.samples(proto))
     with pytest.raises(UserError, match="bias correction runs samples"):
-        quantize(file, seen, tmp_path / "q.onnx", QuantizeOptions(correct_bias=True))
+        quantize(
+            file, seen, tmp_path / "q.onnx", QuantizeOptions(correct_bias=True, rounding="nearest")
+        )
 
 
 def test_a_shift_that_a_few_samples_disagree_about_is_not_believed() -> None:
@@ -215,7 +236,7 @@ def test_the_last_layer_takes_off_what_the_others_leave(
     proto = classifier()
     file, samples = nets.saved(proto, tmp_path / "m.onnx"), bright(proto, 32)
     other = list(bright(proto, 48))[32:]
-    options = QuantizeOptions(policy=policy, correct_bias=False, overwrite=True)
+    options = QuantizeOptions(policy=policy, rounding="nearest", correct_bias=False, overwrite=True)
     without = quantize(file, samples, tmp_path / "without.onnx", options).model
     told: list[bool] = []
 
@@ -224,7 +245,7 @@ def test_the_last_layer_takes_off_what_the_others_leave(
         return told[-1]
 
     monkeypatch.setattr(bias, "surely_gains", refusing_once)
-    options = QuantizeOptions(policy=policy, correct_bias=True, overwrite=True)
+    options = QuantizeOptions(policy=policy, rounding="nearest", correct_bias=True, overwrite=True)
     result = quantize(file, samples, tmp_path / "q.onnx", options)
     assert told == [False, True]
     kept = [entry["node"] for entry in result.report["corrected_nodes"] if entry["kept"]]

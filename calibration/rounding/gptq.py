@@ -1,0 +1,72 @@
+"""GPTQ: what rounding one weight does wrong, the weights that are not rounded yet make good.
+
+A layer's output errs by (W~ - W) x, so what counts is not how far weights move but
+
+    sum over rows x of |(W~ - W) x|²  =  tr( (W~ - W) H (W~ - W)^T ),      H = sum of x x^T
+
+(Frantar et al., arXiv:2210.17323). Inputs of a convolution look alike from tap to tap and from
+channel to channel, so errors can be made to cancel. In closed form, one input after the other, with
+H = (U + 1) D (U + 1)^T, U strictly upper triangular (the form of Chee et al., arXiv:2307.13304,
+which needs no inverse of H):
+
+    q[i] = round( ( w[i] + sum over j < i of U[j, i] (w[j] - s q[j]) ) / s )
+
+The loudest inputs come first, the others make up for them. H gets a share of its mean diagonal:
+some thousand rows do not know everything about some thousand inputs.
+
+On a RepVGG-A1 with nine taps of up to 256 channels this takes 5 to 13 dB off what int8 weights add
+to each layer, on rows that were not learned from (`docs/quantization.md`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+DAMPING = 0.01
+"""Of the mean of H's diagonal."""
+
+BLOCK = 64
+"""Inputs whose feedback is summed one by one; that of earlier blocks is one product."""
+
+
+def round_with_feedback(
+    weight: NDArray[Any], steps: NDArray[Any], moments: NDArray[Any], largest: int
+) -> NDArray[np.int8]:
+    """Integers for one group of a layer.
+
+    Args:
+        weight, steps: ``[out, k]``, and the grid's step of every weight.
+        moments: H, ``[k, k]``.
+        largest: integers stay within ± this.
+
+    Returns:
+        int8 ``[out, k]``.
+    """
+    order = np.argsort(-np.diagonal(moments), kind="stable")
+    feedback = _feedback(moments[np.ix_(order, order)])
+    w = np.ascontiguousarray(weight.T[order], np.float64)
+    step = np.ascontiguousarray(steps.T[order], np.float64)
+    rounded, error = np.empty_like(w), np.zeros_like(w)
+    for start in range(0, len(w), BLOCK):
+        end = min(start + BLOCK, len(w))
+        wanted = w[start:end] + feedback[:start, start:end].T @ error[:start]
+        for i in range(start, end):
+            told = wanted[i - start] + feedback[start:i, i] @ error[start:i]
+            rounded[i] = np.clip(np.rint(told / step[i]), -largest, largest)
+            error[i] = w[i] - rounded[i] * step[i]
+    integers = np.empty(weight.shape, np.int8)
+    integers[:, order] = rounded.T
+    return integers
+
+
+def _feedback(moments: NDArray[Any]) -> Floats:
+    """U of H = (U + 1) D (U + 1)^T; below the diagonal it is not meaningful."""
+    damped = moments.astype(np.float64)
+    damped[np.diag_indices_from(damped)] += DAMPING * max(float(np.diagonal(damped).mean()), 1e-12)
+    root = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]  # upper triangular, H = R R^T
+    return np.asarray(root / np.diagonal(root))
