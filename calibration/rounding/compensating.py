@@ -25,6 +25,7 @@ from calibration.rounding.learning import FEWEST_ROWS, Learning, RoundedLayer, t
 from calibration.rounding.positions import ROWS, Layer, find_layers
 from calibration.rounding.shares import Subset, decibels, learn_and_judge
 from calibration.rounding.twin import WeightGrids
+from calibration.samples.base import Array
 from calibration.scales.methods import Scale
 from exporters.errors import UserError
 
@@ -90,7 +91,8 @@ def compensate_roundings(
             if len(rows) < FEWEST_ROWS:
                 left.append(too_few_rows(layer, len(rows)))
                 continue
-            entry, found = _compensated(layer, rows, judge.pop(layer.name), grids.form.largest)
+            scale, held_back = scales.get(layer.item.data), judge.pop(layer.name)
+            entry, found = _compensated(layer, rows, held_back, scale, grids.form.largest)
             done.append(entry)
             if entry.kept:
                 rounded[layer.item.weight_name] = found
@@ -125,15 +127,15 @@ def _rows(
     scales: Mapping[ir.Value, Scale],
     parts: tuple[Subset, Subset],
     random: np.random.Generator,
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """``[n, groups, k]`` by layer, to learn from and to judge by, in one pass over both parts."""
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`_levels` ``[n, groups, k]`` by layer, to learn from and to judge by: one pass over both."""
     learn, judge = parts
     together = learn.joined(judge)
     probe = Probe(model)
     for layer in reversed(layers):
         probe.output(probe.values[layer.item.data.name])
         probe.shape_of(probe.values[layer.item.node.outputs[0].name])
-    found: list[dict[str, list[Floats]]] = [{layer.name: [] for layer in layers} for _ in parts]
+    found: list[dict[str, list[Array]]] = [{layer.name: [] for layer in layers} for _ in parts]
     seen = probe.arrays(together, job.file.spec, what="layer inputs", max_samples=len(together))
     for index, row in zip(together.indices, seen, strict=True):
         for part, rows, count in zip(parts, found, (ROWS, ROWS // 4), strict=True):
@@ -144,32 +146,36 @@ def _rows(
                 x, shape = next(arrays), tuple(int(size) for size in next(arrays))
                 chosen = random.permutation(layer.product.count(shape))[: -(-count // len(part))]
                 picked = layer.product.rows(x, shape, chosen)
-                rows[layer.name].append(_as_read(picked, scales.get(layer.item.data)))
+                rows[layer.name].append(_levels(picked, scales.get(layer.item.data)))
     return tuple({name: np.concatenate(pieces) for name, pieces in rows.items()} for rows in found)  # type: ignore[return-value]
 
 
-def _as_read(rows: Floats, scale: Scale | None) -> Floats:
-    """Rounded as the layer's input will be; zero, which padding is, stays zero."""
+def _levels(rows: Floats, scale: Scale | None) -> Array:
+    """The integers that the layer will read, a byte each; floats where its input stays float."""
     if scale is None:
         return rows
     limits = np.iinfo(scale.form.dtype)
     levels = np.rint(rows / np.float32(scale.scale)) + scale.zero_point
-    return np.asarray(
-        (np.clip(levels, limits.min, limits.max) - scale.zero_point) * scale.scale, np.float32
-    )
+    return np.asarray(np.clip(levels, limits.min, limits.max), scale.form.dtype)
+
+
+def _numbers(levels: Array, scale: Scale | None) -> Floats:
+    """In units of the scale, or of the largest: only ratios of errors count."""
+    if scale is None:
+        return np.asarray(levels / max(float(np.abs(levels).max()), _TINY), np.float32)
+    return np.asarray(levels.astype(np.float32) - scale.zero_point, np.float32)
 
 
 def _compensated(
-    layer: Layer, learn: Floats, judge: Floats, largest: int
+    layer: Layer, learn: Array, judge: Array, scale: Scale | None, largest: int
 ) -> tuple[RoundedLayer, Rounded]:
     product, numbers = layer.product, layer.numbers
     weight, steps = product.matrix(layer.item.weight), product.matrix(layer.steps)
     nearest = product.matrix(layer.real)
     integers = np.empty(weight.shape, np.int8)
     energy = before = after = 0.0
-    learn, judge = (rows / max(float(np.abs(learn).max()), _TINY) for rows in (learn, judge))
     for group, (w, step) in enumerate(zip(weight, steps, strict=True)):
-        rows, held_back = learn[:, group], judge[:, group]
+        rows, held_back = (_numbers(part[:, group], scale) for part in (learn, judge))
         integers[group] = round_with_feedback(w, step, rows.T @ rows, largest)
         energy += _sum_of_squares(held_back, w)
         before += _sum_of_squares(held_back, nearest[group] - w)
