@@ -72,6 +72,8 @@ OURS = {
     for policy in ("onnxruntime", "tensorrt")
     for label, words in {
         "": (),
+        ", scales mse": ("--scales", "mse"),
+        ", rounding nearest": ("--rounding", "nearest"),
         ", split auto": ("--split", "auto"),
         ", split cfws": ("--split", "cfws"),
         ", equalize": ("--equalize",),
