@@ -36,8 +36,9 @@ RESULTS = Path(__file__).parent / "results" / "rounding.json"
 
 Array = NDArray[Any]
 
-PLAIN: dict[str, Any] = {"correct_bias": False}
+PLAIN: dict[str, Any] = {"correct_bias": False, "rounding": "nearest"}
 BIAS: dict[str, Any] = {"correct_bias": True}
+FEEDBACK: dict[str, Any] = {"rounding": "gptq"}
 LEARNT: dict[str, Any] = {"rounding": "adaround"}
 WIDTHS: dict[str, dict[str, Any]] = {
     "INT8": {},
@@ -49,7 +50,9 @@ ROWS = {
     for title, words in WIDTHS.items()
     for label, extra in {
         "": PLAIN,
-        ", bias corrected": BIAS,
+        ", bias corrected": PLAIN | BIAS,
+        ", GPTQ": PLAIN | FEEDBACK,
+        ", GPTQ, bias corrected": PLAIN | FEEDBACK | BIAS,
         ", AdaRound": PLAIN | LEARNT,
     }.items()
 }
