@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -170,7 +171,12 @@ def entry(metric: PairedMetric) -> dict[str, Any]:
         return row | {"why_not": metric.why_not}
     row |= {"difference": interval.value, "low": interval.low, "high": interval.high}
     row |= {"deviation": interval.deviation, "detectable_loss": interval.detectable}
-    return {key: None if value is None else round(value, 4) for key, value in row.items()}
+    return {key: _rounded(value) for key, value in row.items()}
+
+
+def _rounded(value: float | None) -> float | None:
+    """None too for what equal results leave unknown: JSON has no NaN."""
+    return None if value is None or math.isnan(value) else round(value, 4)
 
 
 def judged(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration.samples.drives import Drive
 from calibration.samples.kitti_writing import kitti_drives, write_kitti
+from calibration.samples.nuscenes_writing import write_nuscenes
 from exporters.files import write_text
 from exporters.modelfile import ModelFile
 from runtimes.machine import environment
@@ -88,13 +90,13 @@ def engines(variant: str, folder: Path, precisions: Sequence[str]) -> dict[str, 
     return found
 
 
-def calibration_scans(variant: str, folder: Path) -> str | Path:
+def calibration_scans(variant: str, folder: Path) -> Path:
     """Generated scans of the sensor that the variant is for."""
     drives, frames, seed = DRIVES
     if variant.endswith("nuscenes"):
-        return f"synthetic:{drives}x{frames}:{seed}"
-    write_kitti(kitti_drives(drives, frames, seed, images=False), folder / "kitti")
-    return folder / "kitti"
+        made = [Drive(seed, index, frames, images=False) for index in range(drives)]
+        return write_nuscenes(made, folder / "nuscenes")
+    return write_kitti(kitti_drives(drives, frames, seed, images=False), folder / "kitti")
 
 
 def engine(model: Path) -> dict[str, Any]:
