@@ -15,7 +15,9 @@ The loudest inputs come first, the others make up for them. H gets a share of it
 some thousand rows do not know everything about some thousand inputs.
 
 On a RepVGG-A1 with nine taps of up to 256 channels this takes 5 to 13 dB off what int8 weights add
-to each layer, on rows that were not learned from (`docs/quantization.md`).
+to each layer, on rows that were not learned from (`docs/quantization.md`). Turning single weights
+afterwards as long as that lowers the sum, a sweep or eight, gained another 0.1 to 0.3 dB on a small
+network and lost 0.7 with scales in blocks: left out.
 """
 
 from __future__ import annotations
