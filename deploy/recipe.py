@@ -178,6 +178,9 @@ class _Names:
             self._known(("quantization", "split"), recipe.quantization.split, SPLITS, "split")
             if recipe.quantization.budget is not None:
                 parse_budget(recipe.quantization.budget)
+        for index, bits in enumerate(recipe.language.bits if recipe.language else ()):
+            known = [f"W{w}A{a}" for w in (8, 6, 4) for a in (8, 6, 4)]
+            self._known(("language", "bits", index), bits, known, "precision")
         for index, code in enumerate(recipe.samples.i_know):
             self._known(("samples", "i_know", index), code, [*CODES, ALL], "finding")
         roles = [FP32, FP16, *recipe.int8_roles]

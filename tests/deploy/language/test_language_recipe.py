@@ -107,6 +107,7 @@ def test_the_same_model_writes_the_same(models: dict[str, LanguageModel]) -> Non
         ({"engines": [{"from": "fp32"}]}, "language and engines exclude each other"),
         ({"model": {"variant": "illm"}}, "language needs model.variant and model.checkpoint"),
         ({"language": {"bit": ["W8A8"]}}, "bit"),
+        ({"language": {"bits": ["W8A8", "W8A9"]}}, "unknown precision 'W8A9'"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(
