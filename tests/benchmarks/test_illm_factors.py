@@ -15,4 +15,5 @@ def test_the_learned_factors_say_how_they_were_made() -> None:
     assert [entry["layer"] for entry in log["layers"]] == sorted(learned.layers)
     # on text that took no part, learning is never worse than what it began with
     assert all(entry["learned"] <= entry["start"] for entry in log["layers"] if entry["kept"])
-    assert learned.layers[0].factors.down is not None
+    assert learned.layers[0].factors.attention is not None
+    assert learned.layers[0].factors.down is None  # its rows are mixed at run time
