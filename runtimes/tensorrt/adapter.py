@@ -50,7 +50,7 @@ from runtimes.tensorrt.prepare import (
     multiplies_integers,
     prepare,
 )
-from runtimes.tensorrt.selftest import require_adding, scatters_and_adds
+from runtimes.tensorrt.selftest import refuse_adding, require_adding, scatters_and_adds
 from runtimes.tensorrt.timing_cache import CacheKey, require_usable, store
 from runtimes.tensorrt.wishes import recorded, request_of, require_possible
 from runtimes.workers import Worker
@@ -135,7 +135,9 @@ class TensorRT:
         with tempfile.TemporaryDirectory(prefix="edgeport-") as scratch:
             adds = adds_when_scattering(None, installed)
             proto, path = prepare(model, Path(scratch), adds=adds)
-            if scatters_and_adds(proto):
+            if not adds:
+                refuse_adding(proto, str(installed))
+            elif scatters_and_adds(proto):
                 self._require_adding(installed, capabilities, options, Path(scratch))
             require_profile(input_infos(proto), options.shapes)
             _require_types(proto, options.target)

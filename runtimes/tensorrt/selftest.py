@@ -23,11 +23,31 @@ if TYPE_CHECKING:
 
 def scatters_and_adds(proto: onnx.ModelProto) -> bool:
     """Whether any node of the graph is ``ScatterElements`` with a sum."""
-    return any(
-        attribute.name == "reduction" and attribute.s == b"add"
-        for node in all_nodes(proto.graph)
-        if node.op_type == "ScatterElements"
-        for attribute in node.attribute
+    return _first_that_adds(proto) is not None
+
+
+def refuse_adding(proto: onnx.ModelProto, version: str) -> None:
+    """Raises UserError, with the node's name, for a TensorRT that is known not to add."""
+    name = _first_that_adds(proto)
+    if name is not None:
+        raise UserError(
+            f'node {name} adds where it scatters (ScatterElements with reduction="add"), which '
+            f"{version} does not",
+            fix="Export a variant with the histogram encoder (pillarhist-…), whose sums have a "
+            "sorted form, or run this one in ONNX Runtime: edgeport bench MODEL.onnx",
+        )
+
+
+def _first_that_adds(proto: onnx.ModelProto) -> str | None:
+    return next(
+        (
+            node.name
+            for node in all_nodes(proto.graph)
+            if node.op_type == "ScatterElements"
+            for attribute in node.attribute
+            if attribute.name == "reduction" and attribute.s == b"add"
+        ),
+        None,
     )
 
 
