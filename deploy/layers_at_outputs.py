@@ -20,7 +20,7 @@ from calibration.graph.prepare import canonical
 from calibration.graph.telling import telling_values
 from calibration.observing.sessions import lean_options, open_session
 from calibration.samples.base import Array
-from calibration.scales.fidelity import append_sums, as_judged, fidelity_db, given_name
+from calibration.scales.fidelity import append_sums, fidelity_db, given_of
 
 if TYPE_CHECKING:
     import onnx
@@ -70,15 +70,14 @@ class OutputTrial:
         """What `fidelity_db` takes for a sample: its inputs and the float network's outputs."""
         feeds = {name: sample[name] for name in self._inputs}
         names = [told.name for told in self._told]
-        outputs = zip(self._told, self._plain.run(names, feeds), strict=True)
-        return feeds | {given_name(told): as_judged(array, told) for told, array in outputs}
+        return feeds | given_of(self._told, self._plain.run(names, feeds))
 
     def fidelity_db(self, given: Feeds, tensor: str, error: Array) -> float:
         """How near the outputs stay, the mean over them, with ``error`` added to ``tensor``."""
         zeros = {name: np.zeros((), dtype) for name, dtype in self._errors.values()}
         name, dtype = self._errors[tensor]
         sums = iter(self._session.run(None, {**given, **zeros, name: error.astype(dtype)}))
-        found = [fidelity_db(told, given[given_name(told)], sums) for told in self._told]
+        found = [fidelity_db(told, given, sums) for told in self._told]
         return float(np.mean(found))
 
     def _summed(self, graph: ir.Graph, value: ir.Value) -> ir.Value:

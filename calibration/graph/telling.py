@@ -7,13 +7,14 @@ probability near 0 hides how sure the network was. So each output is followed ba
 * a Sigmoid, to its logits: chances, each by itself;
 * a Softmax, to its logits as plain numbers;
 * what a TopK or a suppression has picked, to the heads, the last weighted nodes before it: chances
-  where their logits go through a Sigmoid on the way, plain numbers elsewhere.
+  where their logits go through a Sigmoid on the way, plain numbers elsewhere. A position counts as
+  much as it is likely to be picked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,14 @@ class Telling:
 
     Attributes:
         axis: of the classes; None unless classes are judged.
+        beside: names of the chances by which an output picks its positions, where they are maps of
+            the same size ``[n, channels, h, w]``: what stands elsewhere is never read.
     """
 
     value: ir.Value
     judged: Judged = Judged.ENERGY
     axis: int | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -97,10 +101,32 @@ def _behind(value: ir.Value) -> list[Telling]:
 
 
 def _heads(value: ir.Value) -> list[Telling]:
-    """Of an output that was picked; none of others."""
+    """Of an output that was picked; none of others.
+
+    A weighted node that works on what was picked already, as an overlap of boxes does, is no head.
+    """
+    waiting, picked = _last_weighted([value])
+    found: dict[ir.Node, None] = {}
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        before, again = _last_weighted(node.inputs)
+        if not again:
+            found[node] = None
+            continue
+        picked = True
+        waiting += [other for other in before if other not in seen]
+        seen.update(before)
+    heads = sorted(found, key=_order) if picked else []
+    return _with_chances([_of_head(node) for node in heads])
+
+
+def _last_weighted(values: Iterable[ir.Value | None]) -> tuple[list[ir.Node], bool]:
+    """The weighted nodes that come last before ``values``, and whether any of those was picked."""
     found: dict[ir.Node, None] = {}
     picked = False
-    waiting, seen = [value], {value}
+    waiting = [value for value in values if value is not None]
+    seen = set(waiting)
     while waiting:
         maker = waiting.pop().producer()
         if maker is None:
@@ -112,7 +138,25 @@ def _heads(value: ir.Value) -> list[Telling]:
         sources = [v for v in maker.inputs if v is not None and v not in seen]
         seen.update(sources)
         waiting += sources
-    return [_of_head(node) for node in sorted(found, key=_order)] if picked else []
+    return list(found), picked
+
+
+def _with_chances(heads: list[Telling]) -> list[Telling]:
+    """Every head with the chances that are maps of the same size."""
+    sizes = {told.name: _map_size(told.value) for told in heads}
+    chances = [told.name for told in heads if told.judged is Judged.CHANCES]
+    return [
+        replace(told, beside=tuple(name for name in chances if sizes[name] == size))
+        if (size := sizes[told.name])
+        else told
+        for told in heads
+    ]
+
+
+def _map_size(value: ir.Value) -> tuple[object, ...]:
+    """Of a map ``[n, channels, h, w]`` all but the channels; empty for other shapes."""
+    shape = value.shape
+    return () if shape is None or len(shape) != 4 else (shape[0], *shape[2:])
 
 
 def _order(node: ir.Node) -> str:

@@ -11,6 +11,10 @@ and the noise is what is missing to 1. Chances, each a Sigmoid, are judged so to
 a trained FlashOcc this ranks assignments as their mIoU on ground truth does; by energy, one that
 lost 2.2 points came before one that lost 1.1.
 
+Of the heads of a detector every position counts as much as the float network gives it a chance:
+boxes are read from a few cells of a map, and numbers in the others mean nothing. With all cells
+alike a LiDAR detector found 343 of its 480 boxes again.
+
 The sums are made inside the session that runs the other network, so that nothing large leaves it.
 Of many positions every nth is looked at: the probabilities of 640,000 voxels took as long as all
 convolutions before them.
@@ -19,7 +23,7 @@ convolutions before them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +53,22 @@ def given_name(told: Telling) -> str:
     return f"{told.name}/real"
 
 
+def weight_name(told: Telling) -> str:
+    """The input for how much each position counts, where there are chances beside it."""
+    return f"{told.name}/weight"
+
+
+def given_of(told: Sequence[Telling], outputs: Sequence[Array]) -> dict[str, Array]:
+    """What the inputs of `append_sums` are, from the float network's numbers, one array each."""
+    arrays = {one.name: array for one, array in zip(told, outputs, strict=True)}
+    given = {given_name(one): as_judged(arrays[one.name], one) for one in told}
+    for one in told:
+        if one.beside:
+            best = [arrays[name].max(axis=1, keepdims=True) for name in one.beside]
+            given[weight_name(one)] = _chances(np.max(best, axis=0))
+    return given
+
+
 def as_judged(array: Array, told: Telling) -> Array:
     """Probabilities where those are judged, of the positions that are; else the numbers."""
     if told.judged is Judged.ENERGY:
@@ -57,9 +77,13 @@ def as_judged(array: Array, told: Telling) -> Array:
     if step > 1:
         array = array[(slice(None),) * axis + (slice(None, None, step),)]
     if told.axis is None:
-        return np.asarray(1 / (1 + np.exp(-np.clip(array, -80, 80))), np.float32)
+        return _chances(array)
     raised: NDArray[np.float32] = np.exp(array - array.max(axis=told.axis, keepdims=True))
     return np.asarray(raised / raised.sum(axis=told.axis, keepdims=True), np.float32)
+
+
+def _chances(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
 
 
 def append_sums(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
@@ -81,36 +105,46 @@ def append_sums(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
 
     real = ir.val(given_name(told), type=ir.TensorType(ir.DataType.FLOAT))
     graph.inputs.append(real)
+    if told.beside:
+        weight = ir.val(weight_name(told), type=ir.TensorType(ir.DataType.FLOAT))
+        graph.inputs.append(weight)
     if told.judged is Judged.ENERGY:
-        found = [node("ReduceSumSquare", node("Sub", made, real), keepdims=0)]
+        noise = node("Sub", made, real)
+        counted = [node("Mul", noise, noise)]
+        axes: tuple[ir.Value, ...] = ()
     else:
         axis, step = _thinned(told)
         if step > 1:
             ends = constant("from", 0), constant("to", np.iinfo(np.int64).max)
             made = node("Slice", made, *ends, constant("along", axis), constant("step", step))
         if told.axis is None:
-            shares = node("Sigmoid", made)
-            axes: tuple[ir.Value, ...] = ()
+            shares, axes = node("Sigmoid", made), ()
         else:
             shares = node("Softmax", made, axis=told.axis)
             rank = len(told.value.shape or ())
             axes = (constant("axes", *(one for one in range(rank) if one != told.axis)),)
-        both = [node("Min", shares, real), shares]
-        found = [node("ReduceSum", value, *axes, keepdims=0) for value in both]
-    for value in found:
+        counted = [node("Min", shares, real), shares]
+    if told.beside:
+        counted = [node("Mul", value, weight) for value in counted]
+    for value in [node("ReduceSum", value, *axes, keepdims=0) for value in counted]:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         graph.outputs.append(value)
 
 
-def fidelity_db(told: Telling, real: Array, sums: Iterator[Array]) -> float:
-    """Args: what is judged, the float network's numbers `as_judged`, the outputs that were made."""
+def fidelity_db(told: Telling, given: Mapping[str, Array], sums: Iterator[Array]) -> float:
+    """Args: what is judged, `given_of` the float network, the outputs that were made."""
+    real = given[given_name(told)]
+    weight = given[weight_name(told)] if told.beside else np.float32(1)
     if told.judged is Judged.ENERGY:
-        return decibels(_energy(real), float(next(sums)))
-    return _overlap_db(real, told.axis, next(sums), next(sums))
+        energy = np.square(real, dtype=np.float64) * weight
+        return decibels(float(np.sum(energy)), float(next(sums)))
+    return _overlap_db(real * weight, told.axis, next(sums), next(sums))
 
 
 def _thinned(told: Telling) -> tuple[int, int]:
     """The axis along which positions are left out, and the step from one to the next."""
+    if told.beside:
+        return 0, 1  # those that count are few already
     shape = [size for size in told.value.shape or () if isinstance(size, int)]
     if not shape or len(shape) < len(told.value.shape or ()):
         return 0, 1
@@ -128,7 +162,3 @@ def _overlap_db(true: Array, axis: int | None, least: Array, made: Array) -> flo
     most = np.maximum(real + made - least, _TINY)  # max(a, b) = a + b - min(a, b)
     overlap = float(np.mean((np.atleast_1d(least) / most)[expected]))
     return decibels(1.0, 1.0 - overlap)
-
-
-def _energy(array: Array) -> float:
-    return float(np.sum(np.square(array, dtype=np.float64)))

@@ -24,7 +24,7 @@ from calibration.qdq.insertion import insert
 from calibration.rounding.shares import Subset
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Array
-from calibration.scales.fidelity import append_sums, as_judged, fidelity_db, given_name
+from calibration.scales.fidelity import append_sums, fidelity_db, given_of
 from calibration.scales.methods import Scale
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Trial:
         rows = []
         for feed, real in zip(self._feeds[which], self._real[which], strict=True):
             seen = iter(self._session.run(None, {**feed, **given, **real}))
-            row = [fidelity_db(told, real[given_name(told)], seen) for told in self._told]
+            row = [fidelity_db(told, real, seen) for told in self._told]
             rows.append(float(np.mean(row)))
         return np.array(rows)
 
@@ -88,10 +88,7 @@ class Trial:
         )
         for _, feed in feeds:
             outputs = session.run([told.name for told in self._told], feed)
-            real = {
-                given_name(told): as_judged(array, told)
-                for told, array in zip(self._told, outputs, strict=True)
-            }
+            real = given_of(self._told, outputs)
             kept += sum(array.nbytes for array in real.values())
             if kept > KEPT_BYTES and len(self._real) > 1:
                 break

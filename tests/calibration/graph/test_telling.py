@@ -76,6 +76,22 @@ def test_what_was_picked_is_told_by_the_heads(sigmoid: str | None) -> None:
     judged = Judged.CHANCES if sigmoid else Judged.ENERGY
     expected: list[Any] = [("score_out", judged, None), ("box_out", Judged.ENERGY, None)]
     assert sorted(told(proto), key=str) == sorted(expected, key=str)
+    beside = {t.name: t.beside for t in telling_values(prepare(proto).graph)}
+    chances = ("score_out",) if sigmoid else ()
+    assert beside == {"score_out": chances, "box_out": chances}
+
+
+def test_what_works_on_picked_rows_is_no_head() -> None:
+    """As overlaps of boxes are summed: a product with weights, behind a TopK."""
+    made = nets.Net([1, 4, 8, 8])
+    score = made.conv("score", made.conv("hidden", "x", (4, 8)), (8, 1), 1, relu=False)
+    value = made.node("line", "Reshape", score, made.constant("flat", np.array([1, -1], np.int64)))
+    k = made.constant("k", np.array([7], np.int64))
+    made.nodes.append(onnx.helper.make_node("TopK", [value, k], ["best", "places"], name="topk"))
+    weight = made.constant("pairs", np.ones((7, 7), np.float32))
+    assert told(made.model(made.node("sums", "MatMul", "best", weight))) == [
+        ("score_out", Judged.ENERGY, None)
+    ]
 
 
 def test_inputs_alone_tell_nothing() -> None:

@@ -126,3 +126,41 @@ def test_labels_of_the_input_itself_tell_nothing(tmp_path: Path) -> None:
     samples = InMemorySamples([{"x": np.ones((1, 4, 8, 8), np.float32)}])
     job = Job(ModelFile(path), QuantizeOptions("tensorrt"), samples, None)
     assert len(Trial(job, job.prepared(), WeightGrids(job.form, {}), 1)) == 0
+
+
+def test_heads_count_where_something_is_likely(tmp_path: Path) -> None:
+    """Numbers of a map are weighted by the chances beside them, and those by themselves."""
+    net = nets.Net([1, 4, 8, 8])
+    hidden = net.conv("hidden", "x", (4, 8))
+    chance = net.conv("chance", hidden, (8, 1), 1, relu=False)
+    box = net.conv("box", hidden, (8, 3), 1, relu=False)
+    score = net.node("score", "Sigmoid", chance)
+    flat = net.node("line", "Reshape", score, net.constant("flat", np.array([1, -1], np.int64)))
+    k = net.constant("k", np.array([7], np.int64))
+    net.nodes.append(onnx.helper.make_node("TopK", [flat, k], ["best", "at"], name="topk"))
+    rows = net.node("rows", "Reshape", box, net.constant("three", np.array([3, -1], np.int64)))
+    first = net.node("first", "Squeeze", "at", net.constant("zero", np.array([0], np.int64)))
+    proto = net.model("best", net.node("picked", "Gather", rows, first, axis=1))
+    file, samples = nets.saved(proto, tmp_path / "net.onnx"), nets.samples(proto, 2)
+    options = QuantizeOptions("tensorrt", "minmax", rounding="nearest", correct_bias=False)
+    made = quantize(file, samples, tmp_path / "q.onnx", options).model
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in made.proto.graph.initializer}
+    job = Job(file, options, samples, None)
+    model = job.prepared()
+    placement = job.policy.place(model.graph, job.floats)
+    scales = {
+        value: Scale(float(constants[f"{value.name}/scale"]), 0, job.policy.form)
+        for value in placement.tensors
+    }
+    expected = []
+    for feed in samples:
+        real, blurred = (
+            [array.astype(np.float64) for array in nets.run(m, feed, "chance_out", "box_out")]
+            for m in (proto, made)
+        )
+        p, r = (1 / (1 + np.exp(-logits[0])) for logits in (real, blurred))
+        overlap = np.sum(np.minimum(p, r) * p) / np.sum(np.maximum(p, r) * p)
+        energy, noise = np.sum(real[1] ** 2 * p), np.sum((real[1] - blurred[1]) ** 2 * p)
+        expected.append((-10 * np.log10(1 - overlap) + 10 * np.log10(energy / noise)) / 2)
+    found = Trial(job, model, WeightGrids(job.form, {}), 2).fidelities_db(scales)
+    assert found == pytest.approx(expected, abs=0.1)
