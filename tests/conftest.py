@@ -1,8 +1,8 @@
 """Fixtures that every test directory may use, and what CI demands.
 
 ``EDGEPORT_DATA`` names the folder with real sensor data. ``EDGEPORT_CI=1`` turns a skipped test
-into a failure: CI installs whatever tests need, except a GPU, a board and data that may not be
-redistributed.
+into a failure: CI installs whatever tests need, except a GPU, a board, data that may not be
+redistributed, and other tools whose packages are too many (marker ``peer``).
 """
 
 from __future__ import annotations
@@ -57,6 +57,6 @@ def pytest_runtest_makereport(
 
 
 def _may_skip(item: pytest.Item) -> bool:
-    if any(item.get_closest_marker(name) for name in ("gpu", "board")):
+    if any(item.get_closest_marker(name) for name in ("gpu", "board", "peer")):
         return True
     return item.get_closest_marker("data") is not None and not os.environ.get(DATA_VARIABLE)

@@ -104,6 +104,7 @@ def _restate(found: dict[str, Any], change: Callable[[dict[str, Any]], object]) 
 
 
 @pytest.mark.oracle
+@pytest.mark.peer
 def test_model_signing_checks_what_is_signed_here(
     bundle: Path, model: Path, key: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_model_signing_checks_what_is_signed_here(
 
 
 @pytest.mark.oracle
+@pytest.mark.peer
 def test_what_model_signing_signed_is_checked_here(bundle: Path, key: Path) -> None:
     signing = pytest.importorskip(
         "model_signing.signing", reason="pip install model-signing pyopenssl"
