@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.language.completions import PROMPTS, TOKENS
 from deploy.language.generating import generate
 from deploy.language.perplexity import (
     TextComparison,
@@ -57,18 +58,6 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }
 WINDOW = 512
 CALIBRATION_DOCUMENTS, EXCERPT = 120, 1200  # characters; some 33,000 tokens in all
-PROMPTS = (
-    "The capital of France is",
-    "Water boils at a temperature of",
-    "Once upon a time, in a small village by the sea,",
-    "The three primary colours are",
-    "To bake bread you need",
-    "In 1969, the first human being",
-    "The opposite of hot is",
-    "A triangle has three sides, a square has",
-    "Dear Mr. Smith, I am writing to you because",
-    "def factorial(n):",
-)
 
 
 def main() -> None:
@@ -263,7 +252,7 @@ def texts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     words: dict[str, list[str]] = {}
     for name in present(arguments.models):
         with open_model(arguments, name) as model:
-            done = [generate(model, p, max_tokens=50, ignore_stop=True) for p in PROMPTS]
+            done = [generate(model, p, max_tokens=TOKENS, ignore_stop=True) for p in PROMPTS]
         said[name] = [result.tokens for result in done]
         words[name] = [result.text for result in done]
     yield {
