@@ -7,8 +7,8 @@
 (50 drives of a seed that nobody trained on), INT8 is calibrated on 64 of another one. ``INT8`` is
 what ``edgeport quantize`` makes by default, which leaves the point network of PointPillars in
 float; ``encoder too`` quantizes it as well, ``start in float`` keeps the encoder and the first of
-three stages; all but the last row are by TensorRT's policy. The guess puts boxes of middle size where things
-stood most often in the frames of calibration.
+three stages; all but the last row are by TensorRT's policy. The guess puts boxes of middle size
+where things stood most often in the frames of calibration.
 
 INT8 is also asked for the boxes that FP32 finds (same class, BEV IoU 0.7), on generated and on real
 frames of KITTI and nuScenes; and FP32 for KITTI's labelled cars (BEV IoU 0.5).
