@@ -60,9 +60,9 @@ lint: install ## ruff, mypy (strict), import-linter
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.trained ## every benchmark that the README quotes
-	$(BIN)/python benchmarks/flashocc_cpu.py
-	$(BIN)/python benchmarks/silero_cfws.py
-	$(BIN)/python benchmarks/mnist_repnet.py
+	$(BIN)/python -m benchmarks.flashocc_cpu
+	$(BIN)/python -m benchmarks.silero_cfws
+	$(BIN)/python -m benchmarks.mnist_repnet
 
 constraints: install ## resolve pyproject.toml again into constraints.txt
 	$(BIN)/pip install --quiet uv

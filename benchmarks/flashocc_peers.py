@@ -1,8 +1,8 @@
 """FlashOcc M0 and its parts: what each quantizer loses, how fast its file is, what it took.
 
-    python benchmarks/flashocc_peers.py                          # everything: about an hour
-    python benchmarks/flashocc_peers.py --parts bev --tools ort:minmax edgeport
-    python benchmarks/flashocc_peers.py --parts bev --tools none --time   # speeds of all files
+    python -m benchmarks.flashocc_peers                          # everything: about an hour
+    python -m benchmarks.flashocc_peers --parts bev --tools ort:minmax edgeport
+    python -m benchmarks.flashocc_peers --parts bev --tools none --time   # speeds of all files
 
 `benchmarks.flashocc_parts` makes the networks and the samples; `benchmarks.peers` runs every other
 tool in its own environment. All get the same FP32 file and the same samples. Rows are added to the

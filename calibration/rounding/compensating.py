@@ -56,16 +56,12 @@ def compensate_roundings(
     placement: Placement,
     scales: Mapping[ir.Value, Scale],
     grids: WeightGrids,
-    *,
-    max_samples: int | None = None,
-    seed: int = 0,
 ) -> Learning:
     """Integers of every weight of ``placement`` whose layer can be written as a product.
 
     Args:
         model: prepared and as ``placement`` describes it; it is not changed.
         scales: of activations; their rounding is part of what the layers see.
-        max_samples: by default what a probe may cost, 16 at most.
 
     Raises:
         UserError: there are statistics instead of samples.
@@ -79,9 +75,9 @@ def compensate_roundings(
     left += [_too_wide(layer) for layer in layers if layer.width > MOST_INPUTS]
     layers = [layer for layer in layers if layer.width <= MOST_INPUTS]
     runs = _runs(layers)
-    most = max_samples or min(Probe(model).affordable, SAMPLES)
+    most = min(Probe(model).affordable, SAMPLES)
     parts = learn_and_judge(job.samples, max(most // max(len(runs), 1), FEWEST_SAMPLES))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     rounded: dict[str, Rounded] = dict(grids.rounded)
     done: list[RoundedLayer] = []
     for run in runs:
