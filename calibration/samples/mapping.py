@@ -2,7 +2,8 @@
 
 Whatever does the work, results come in the order of the samples, what the function raises is
 raised here, and a few samples per worker are in flight, never the whole set. Samples are read here
-and sent, so workers need no access to the data; they need this version of edgeport.
+and sent, so workers need no access to the data; they need this version of edgeport. A worker of a
+cluster that dies loses nothing (`calibration.samples.cluster`).
 
     dask scheduler                                     on one machine
     dask worker tcp://HOST:8786 --nthreads 1           on each, as many as it has cores
@@ -10,22 +11,16 @@ and sent, so workers need no access to the data; they need this version of edgep
 
 from __future__ import annotations
 
-import pickle
-from collections import deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from calibration.samples.base import Array, Samples
+from calibration.samples.cluster import IN_FLIGHT, not_installed, on_cluster
 from exporters.errors import MissingRequirementError, UserError, did_you_mean
 
 Result = TypeVar("Result")
 
 BACKENDS = ("serial", "joblib", "dask")
-IN_FLIGHT = 2
-"""Samples per worker: one it computes, one that is on its way."""
-
-_PATIENCE_S = 10.0  # for a scheduler to answer, and for its first worker
 
 
 def map_samples(
@@ -47,8 +42,8 @@ def map_samples(
 
     Raises:
         UserError: unknown backend, or options that another one takes.
-        MissingRequirementError: joblib or Dask is not installed, no scheduler or worker answers, a
-            worker died, or it lacks what ``fn`` needs.
+        MissingRequirementError: joblib or Dask is not installed, no scheduler or worker answers,
+            workers died again and again of one sample, or they lack what ``fn`` needs.
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown backend {backend!r}", fix=did_you_mean(backend, BACKENDS))
@@ -62,7 +57,7 @@ def map_samples(
     if backend == "joblib":
         return _on_cores(fn, samples, jobs)
     assert scheduler is not None  # checked above
-    return _on_cluster(fn, samples, scheduler)
+    return on_cluster(fn, samples, scheduler)
 
 
 def backend_for(jobs: int | None, scheduler: str | None) -> str:
@@ -87,7 +82,7 @@ def _on_cores(
         import joblib
         from joblib.externals.loky.process_executor import TerminatedWorkerError
     except ImportError as error:
-        raise _missing("joblib") from error
+        raise not_installed("joblib") from error
     parallel = joblib.Parallel(
         n_jobs=jobs or -1, return_as="generator", pre_dispatch=f"{IN_FLIGHT} * n_jobs"
     )
@@ -98,87 +93,3 @@ def _on_cores(
             "a worker process was killed, as the system does when memory is short",
             fix="Give fewer --jobs",
         ) from error
-
-
-def _on_cluster(
-    fn: Callable[[dict[str, Array]], Result], samples: Samples, scheduler: str
-) -> Iterator[Result]:
-    with connected(scheduler) as client:
-        workers = sum(
-            w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
-        )
-        (shared,) = client.scatter([pickle.dumps(fn)], broadcast=True, hash=False)
-        waiting: deque[tuple[str, Any]] = deque()
-        for name, sample in zip(samples.names, samples, strict=True):
-            if len(waiting) >= IN_FLIGHT * workers:
-                yield _result(*waiting.popleft())
-            # in a list: the keys of a bare dict would become the names of its futures
-            (sent,) = client.scatter([sample], hash=False)
-            waiting.append((name, client.submit(_call, shared, sent, pure=False)))
-        while waiting:
-            yield _result(*waiting.popleft())
-
-
-def connected(scheduler: str) -> Any:
-    """A client with at least one worker behind it, to be closed.
-
-    Raises:
-        MissingRequirementError: distributed is not installed, or nobody answers there.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise _missing("dask.distributed") from error
-    try:
-        connect: Any = distributed.Client  # untyped
-        client = connect(scheduler, timeout=_PATIENCE_S, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise MissingRequirementError(
-            f"no Dask scheduler answers at {scheduler}", fix="Start one with: dask scheduler"
-        ) from error
-    try:
-        client.wait_for_workers(1, timeout=_PATIENCE_S)
-    except TimeoutError as error:
-        client.close()
-        raise MissingRequirementError(
-            f"the Dask scheduler at {scheduler} has no worker",
-            fix=f"Start some with: dask worker {scheduler} --nthreads 1",
-        ) from error
-    return client
-
-
-def _call(pickled: bytes, sample: dict[str, Array]) -> Any:
-    return _unpickled(pickled)(sample)
-
-
-@lru_cache(maxsize=1)
-def _unpickled(pickled: bytes) -> Callable[[dict[str, Array]], Any]:
-    """Once in a worker, so that what the function opens (a session) is opened once."""
-    fn: Callable[[dict[str, Array]], Any] = pickle.loads(pickled)
-    return fn
-
-
-def _result(name: str, future: Any) -> Any:
-    from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
-
-    try:
-        return future.result()
-    except (KilledWorker, FutureCancelledError) as error:
-        raise MissingRequirementError(
-            f"sample {name!r}: the Dask workers that had it died",
-            fix="Look at their logs: short memory is the usual reason",
-        ) from error
-    except (ModuleNotFoundError, AttributeError, pickle.UnpicklingError) as error:
-        raise MissingRequirementError(
-            f"sample {name!r}: a Dask worker lacks what this machine has: {error}",
-            fix="Install the same edgeport, and your own modules, where the workers run",
-        ) from error
-    finally:
-        future.release()
-
-
-def _missing(package: str) -> MissingRequirementError:
-    return MissingRequirementError(
-        f"{package} is not installed", fix="pip install 'edgeport[cluster]'"
-    )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibration.samples.mapping import connected
+from calibration.samples.cluster import connected
 from deploy.boards import onworker
 from deploy.boards.address import WorkerAddress
 from deploy.boards.bundling import runner, runner_name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +167,29 @@ def test_processes_find_what_one_process_finds(
     )
     assert together.to_json() == verify(*files, streets(), metric=NAMES, threads=1).to_json()
     assert seen == [("samples", index, 4) for index in (1, 2, 3, 4)]
+
+
+def test_a_killed_worker_costs_nothing(files: tuple[Path, Path]) -> None:
+    """Sent SIGKILL when the first finding is in; the comparison is that of one process."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as cluster:
+        victims = [worker.pid for worker in cluster.workers.values()]
+
+        def kill_one(_phase: str, done: int, _total: int) -> None:
+            if done in (1, 5):
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        together = verify(
+            *files,
+            streets(8),
+            metric=NAMES,
+            workers=Workers("dask", scheduler=cluster.scheduler_address),
+            progress=kill_one,
+        )
+    assert not victims
+    assert together.to_json() == verify(*files, streets(8), metric=NAMES, threads=1).to_json()
 
 
 def test_the_command_line_takes_jobs_and_names(

@@ -128,7 +128,7 @@ def test_a_module_that_workers_lack_is_named(
 
 def test_no_scheduler_at_that_address(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("calibration.samples.mapping._PATIENCE_S", 0.5)
+    monkeypatch.setattr("calibration.samples.cluster._PATIENCE_S", 0.5)
     with pytest.raises(MissingRequirementError, match=r"answers at tcp://127\.0\.0\.1:9.*dask sch"):
         list(map_samples(squares, numbers(), "dask", scheduler="tcp://127.0.0.1:9"))
 
