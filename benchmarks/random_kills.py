@@ -1,6 +1,6 @@
 """Kills runs of a recipe with SIGKILL at random moments and counts what was lost.
 
-    python benchmarks/random_kills.py --kills 100          # about 8 minutes of one core
+    python -m benchmarks.random_kills --kills 100       # about 10 minutes of one core
 
 A run is started, killed after an amount of CPU time drawn anew, started again: CPU time, because
 how far a run comes in a second depends on what else the machine does. Whenever one comes to its
