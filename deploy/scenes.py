@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from calibration.samples.base import Samples, inputs_of, labels_of
 from deploy.instances import numbered_as
-from deploy.metrics.judges import INSTANCES, THINGS, instance_output
 from deploy.metrics.occupancy import SEMANTICS
+from deploy.metrics.occupancy_metrics import INSTANCES, THINGS, instance_output
 from deploy.metrics.task import has_ground_truth, occupancy_output
 from deploy.sessions import open_session
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec

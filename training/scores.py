@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from calibration.samples import open_samples
 from calibration.samples.base import inputs_of
-from deploy.metrics.judges import OCCUPANCY_METRICS
+from deploy.metrics.occupancy_metrics import OCCUPANCY_METRICS
 from deploy.metrics.task import SummedMetric
 from exporters import export
 from exporters.files import sha256_file, write_text

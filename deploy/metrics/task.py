@@ -144,8 +144,8 @@ def find_metric(name: str, spec: ModelSpec | None) -> TaskMetric:
 
 def built_in() -> dict[str, Callable[[ModelSpec | None], TaskMetric]]:
     """Every metric that has a name: what makes it for a model."""
-    from deploy.metrics.boxes.judges import DETECTION_METRICS
-    from deploy.metrics.judges import OCCUPANCY_METRICS
+    from deploy.metrics.boxes.detection_metrics import DETECTION_METRICS
+    from deploy.metrics.occupancy_metrics import OCCUPANCY_METRICS
 
     return {**OCCUPANCY_METRICS, **DETECTION_METRICS}
 

@@ -11,7 +11,7 @@ import pytest
 
 from calibration.samples import open_samples
 from calibration.samples.base import inputs_of
-from deploy.metrics.judges import OCCUPANCY_METRICS
+from deploy.metrics.occupancy_metrics import OCCUPANCY_METRICS
 from deploy.metrics.task import SummedMetric
 from exporters import export
 from exporters.errors import UserError
