@@ -58,7 +58,8 @@ class OutputTrial:
             self._errors[tensor] = _with_room(float_model.graph, values[tensor])
         float_model.graph.outputs.clear()
         for told in self._told:  # where its own error is added, its sum is what is judged
-            append_sums(float_model.graph, self._summed(float_model.graph, told.value), told)
+            summed = self._summed(float_model.graph, values[told.name])
+            append_sums(float_model.graph, summed, told)
         self._session = open_session(float_model, options)
 
     @property

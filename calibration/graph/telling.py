@@ -49,19 +49,18 @@ class Telling:
     """Numbers to compare.
 
     Attributes:
+        name: of the value.
+        shape: of the value, None where a size is not known; empty where nothing is.
         axis: of the classes; None unless classes are judged.
         beside: names of the chances by which an output picks its positions, where they are maps of
             the same size ``[n, channels, h, w]``: what stands elsewhere is never read.
     """
 
-    value: ir.Value
+    name: str
+    shape: tuple[int | None, ...] = ()
     judged: Judged = Judged.ENERGY
     axis: int | None = None
     beside: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.value.name or ""
 
 
 def telling_values(graph: ir.Graph) -> list[Telling]:
@@ -95,9 +94,14 @@ def _behind(value: ir.Value) -> list[Telling]:
     if value.producer() is None or not is_float(value):
         return []
     if axis is None:
-        return [Telling(value, judged)]
+        return [_told(value, judged)]
     rank = 0 if value.shape is None else len(value.shape)
-    return [Telling(value, judged, axis % rank) if rank else Telling(value)]
+    return [_told(value, judged, axis % rank) if rank else _told(value)]
+
+
+def _told(value: ir.Value, judged: Judged = Judged.ENERGY, axis: int | None = None) -> Telling:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return Telling(value.name or "", shape, judged, axis)
 
 
 def _heads(value: ir.Value) -> list[Telling]:
@@ -143,7 +147,7 @@ def _last_weighted(values: Iterable[ir.Value | None]) -> tuple[list[ir.Node], bo
 
 def _with_chances(heads: list[Telling]) -> list[Telling]:
     """Every head with the chances that are maps of the same size."""
-    sizes = {told.name: _map_size(told.value) for told in heads}
+    sizes = {told.name: _map_size(told.shape) for told in heads}
     chances = [told.name for told in heads if told.judged is Judged.CHANCES]
     return [
         replace(told, beside=tuple(name for name in chances if sizes[name] == size))
@@ -153,10 +157,9 @@ def _with_chances(heads: list[Telling]) -> list[Telling]:
     ]
 
 
-def _map_size(value: ir.Value) -> tuple[object, ...]:
+def _map_size(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Of a map ``[n, channels, h, w]`` all but the channels; empty for other shapes."""
-    shape = value.shape
-    return () if shape is None or len(shape) != 4 else (shape[0], *shape[2:])
+    return (shape[0], *shape[2:]) if len(shape) == 4 else ()
 
 
 def _order(node: ir.Node) -> str:
@@ -166,7 +169,7 @@ def _order(node: ir.Node) -> str:
 def _of_head(node: ir.Node) -> Telling:
     value = result_of(node)
     chances = any(reader.op_type == "Sigmoid" for reader in _next_but_moves(value))
-    return Telling(value, Judged.CHANCES if chances else Judged.ENERGY)
+    return _told(value, Judged.CHANCES if chances else Judged.ENERGY)
 
 
 def _next_but_moves(value: ir.Value) -> Iterator[ir.Node]:

@@ -45,6 +45,9 @@ POSITIONS = 1 << 17
 FEWEST_ALONG = 8
 """Positions that are left along that axis."""
 
+_LEAST_RANK = 3
+"""Of numbers that have channels: an axis 1 of two counts samples, steps or objects."""
+
 _TINY = 1e-30
 
 
@@ -87,7 +90,10 @@ def _chances(logits: Array) -> Array:
 
 
 def append_sums(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
-    """One output more, the noise's energy; or two, by class: sum of min(P, R) and sum of R."""
+    """One output more, the noise's energy; or two, by class: sum of min(P, R) and sum of R.
+
+    Energy is summed by channel where the shape tells of channels, axis 1 of three or more.
+    """
     import onnx_ir as ir
 
     def node(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
@@ -111,54 +117,66 @@ def append_sums(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
     if told.judged is Judged.ENERGY:
         noise = node("Sub", made, real)
         counted = [node("Mul", noise, noise)]
-        axes: tuple[ir.Value, ...] = ()
     else:
         axis, step = _thinned(told)
         if step > 1:
             ends = constant("from", 0), constant("to", np.iinfo(np.int64).max)
             made = node("Slice", made, *ends, constant("along", axis), constant("step", step))
-        if told.axis is None:
-            shares, axes = node("Sigmoid", made), ()
-        else:
-            shares = node("Softmax", made, axis=told.axis)
-            rank = len(told.value.shape or ())
-            axes = (constant("axes", *(one for one in range(rank) if one != told.axis)),)
+        shares = (
+            node("Sigmoid", made) if told.axis is None else node("Softmax", made, axis=told.axis)
+        )
         counted = [node("Min", shares, real), shares]
     if told.beside:
         counted = [node("Mul", value, weight) for value in counted]
+    summed = _summed(told)
+    axes = (constant("axes", *summed),) if summed else ()
     for value in [node("ReduceSum", value, *axes, keepdims=0) for value in counted]:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         graph.outputs.append(value)
 
 
+def own_sums(told: Telling, given: Mapping[str, Array]) -> NDArray[np.float64]:
+    """What the sums are of in the float network: its energy by channel, or P by class."""
+    real = np.asarray(given[given_name(told)], np.float64)
+    if told.judged is Judged.ENERGY:
+        real = np.square(real)
+    if told.beside:
+        real = real * given[weight_name(told)]
+    return np.atleast_1d(real.sum(axis=_summed(told) or None))
+
+
 def fidelity_db(told: Telling, given: Mapping[str, Array], sums: Iterator[Array]) -> float:
     """Args: what is judged, `given_of` the float network, the outputs that were made."""
-    real = given[given_name(told)]
-    weight = given[weight_name(told)] if told.beside else np.float32(1)
+    real = own_sums(told, given)
     if told.judged is Judged.ENERGY:
-        energy = np.square(real, dtype=np.float64) * weight
-        return decibels(float(np.sum(energy)), float(next(sums)))
-    return _overlap_db(real * weight, told.axis, next(sums), next(sums))
+        return decibels(float(real.sum()), float(np.sum(next(sums), dtype=np.float64)))
+    return decibels(1.0, 1.0 - overlap(real, next(sums), next(sums)))
+
+
+def overlap(real: NDArray[np.float64], least: Array, made: Array) -> float:
+    """The mean over classes; args: by class the sums of P, of min(P, R) and of R."""
+    expected = real >= min(FEWEST_POSITIONS, float(real.max()))
+    most = np.maximum(real + made - least, _TINY)  # max(a, b) = a + b - min(a, b)
+    return float(np.mean((np.atleast_1d(least) / most)[expected]))
+
+
+def _summed(told: Telling) -> tuple[int, ...]:
+    """The axes that are summed over: all but that of the classes, or of channels; () is all."""
+    rank = len(told.shape)
+    kept = told.axis
+    if told.judged is Judged.ENERGY and rank >= _LEAST_RANK and told.shape[1] is not None:
+        kept = 1
+    return () if kept is None else tuple(axis for axis in range(rank) if axis != kept)
 
 
 def _thinned(told: Telling) -> tuple[int, int]:
     """The axis along which positions are left out, and the step from one to the next."""
     if told.beside:
         return 0, 1  # those that count are few already
-    shape = [size for size in told.value.shape or () if isinstance(size, int)]
-    if not shape or len(shape) < len(told.value.shape or ()):
+    known = [size for size in told.shape if size is not None]
+    if not known or len(known) < len(told.shape):
         return 0, 1
-    sizes = [1 if axis == told.axis else size for axis, size in enumerate(shape)]
+    sizes = [1 if axis == told.axis else size for axis, size in enumerate(known)]
     axis = int(np.argmax(sizes))
     wanted = math.ceil(math.prod(sizes) / POSITIONS)
     return axis, max(1, min(wanted, sizes[axis] // FEWEST_ALONG))
-
-
-def _overlap_db(true: Array, axis: int | None, least: Array, made: Array) -> float:
-    """Args: P, the axis of its classes, then by class the sums of min(P, R) and of R."""
-    axes = tuple(other for other in range(true.ndim) if other != axis)
-    real = np.atleast_1d(np.sum(true, axis=axes, dtype=np.float64))
-    expected = real >= min(FEWEST_POSITIONS, float(real.max()))
-    most = np.maximum(real + made - least, _TINY)  # max(a, b) = a + b - min(a, b)
-    overlap = float(np.mean((np.atleast_1d(least) / most)[expected]))
-    return decibels(1.0, 1.0 - overlap)

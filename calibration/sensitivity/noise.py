@@ -1,21 +1,24 @@
 """How much of a model's outputs each rounding spoils, measured one at a time.
 
-With output y of the float model and y^ of the model in which one weight, or one group of tensors
-with a common scale, is rounded and nothing else:
+With y of the float model and y^ of the model in which one weight, or one group of tensors with a
+common scale, is rounded and nothing else, and y what decides the outputs
+(`calibration.graph.telling`):
 
     share = mean over outputs and channels of  sum (y - y^)² / sum y²,  sums over samples
 
 Roundings of different tensors are nearly independent, so their shares add up: the noise of any
 mixture of INT8 and float is predicted by a sum, and measured again before it is believed. Channels
 (axis 1 where there are three axes or more) count alike, or the coordinates of a detector would
-hide its scores. Labels have no squares: the squared share of those that changed takes their place,
-because a label changes with the amplitude of the noise, not with its power.
+hide its scores. Where probabilities decide, the square of what is missing of their overlap
+(`calibration.scales.fidelity`) takes the share's place: it changes with the amplitude of the noise,
+not with its power. Lists of boxes are judged by the heads that they are picked from, where they are
+likely to be picked: by their own numbers, two boxes in the other order weigh more than any noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,14 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.graph.queries import multiply_adds
+from calibration.graph.telling import Judged, Telling, telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from calibration.samples.mapping import map_samples
+from calibration.scales.fidelity import append_sums, given_of, overlap, own_sums
 from calibration.sensitivity.notebook import Notebook
 from calibration.sensitivity.workbench import Atom, Workbench, serialized
 from exporters.errors import UserError
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from calibration.job import Progress
 
 Floats = NDArray[np.float64]
@@ -96,6 +103,12 @@ class _Variants:
     def __init__(self, bench: Workbench, atoms: list[Atom]) -> None:
         self._bench = bench
         self._atoms = atoms
+        self.told = telling_values(bench.model.graph)
+        if not self.told:
+            raise UserError(
+                f"no output of {bench.job.file.path} comes from numbers that INT8 changes",
+                fix="See what it consists of: edgeport inspect",
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,18 +119,15 @@ class _Variants:
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         for atom in self._atoms:
-            data = serialized(self._bench.rounded([atom]))
+            data = serialized(summing(self._bench.rounded([atom]), self.told))
             yield {"model": np.frombuffer(data, np.uint8)}
 
 
 def _shares(
-    bench: Workbench, variants: Samples, samples: Samples, workers: Workers
+    bench: Workbench, variants: _Variants, samples: Samples, workers: Workers
 ) -> Iterator[float]:
-    feeds = list(_feeds(bench, samples))
-    session = open_session(serialized(bench.model))
-    outputs = [session.run(None, feed) for feed in feeds]
-    names = [output.name for output in session.get_outputs()]
-    fn = NoiseOf(feeds, outputs, names, 0 if workers.backend == "serial" else 1)
+    threads = 0 if workers.backend == "serial" else 1
+    fn = NoiseOf(list(_feeds(bench, samples)), variants.told, threads)
     return map_samples(
         fn, variants, workers.backend, jobs=workers.jobs, scheduler=workers.scheduler
     )
@@ -131,9 +141,26 @@ def _feeds(bench: Workbench, samples: Samples) -> Iterator[dict[str, Array]]:
     if count == 0:
         raise UserError("there are no samples to measure on", fix="Name others with --samples")
     step = len(samples) // count
+    told = telling_values(bench.model.graph)
+    real = bench.model.clone()
+    values = {value.name: value for node in real.graph for value in node.outputs}
+    real.graph.outputs[:] = [values[one.name] for one in told]
+    session = open_session(serialized(real))
     expected = expected_inputs(bench.model.graph, bench.job.file.spec)
     for _, feed in islice(checked_feeds(samples, expected), 0, step * count, step):
-        yield feed
+        yield {**feed, **given_of(told, session.run([one.name for one in told], feed))}
+
+
+def summing(model: ir.Model, told: Sequence[Telling]) -> ir.Model:
+    """``model``, changed: its outputs are the sums by which it is judged, and nothing else."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    model.graph.outputs.clear()
+    for one in told:
+        append_sums(model.graph, values[one.name], one)
+    RemoveUnusedNodesPass()(model)
+    return model
 
 
 @dataclass
@@ -141,52 +168,57 @@ class NoiseOf:
     """Runs a variant and compares; picklable.
 
     Attributes:
-        outputs: of the float model, a list a feed.
+        feeds: inputs with what the float model made of them (`fidelity.given_of`).
+        told: what is judged.
         threads: of a session; 0 for all cores.
     """
 
     feeds: list[dict[str, Array]]
-    outputs: list[list[Array]]
-    names: list[str]
+    told: list[Telling]
     threads: int = 0
 
     def __call__(self, variant: dict[str, Array]) -> float:
         session = open_session(variant["model"].tobytes(), self.threads, emulate=True)
-        results = [session.run(self.names, feed) for feed in self.feeds]
-        return noise_share(self.outputs, results)
+        wanted = {value.name for value in session.get_inputs()}
+        rows = []
+        for feed in self.feeds:
+            given = {name: array for name, array in feed.items() if name in wanted}
+            seen = iter(session.run(None, given))
+            rows.append([sums_of(one, feed, seen) for one in self.told])
+        return noise_share(self.told, rows)
 
 
-def noise_share(reference: Sequence[list[Array]], candidate: Sequence[list[Array]]) -> float:
-    """Of the float outputs; of the others only where there is no float output.
+Sums = tuple[Floats, ...]
+"""Of one sample: of the float network, and those that the other one made."""
+
+
+def sums_of(told: Telling, given: Mapping[str, Array], seen: Iterator[Array]) -> Sums:
+    """Args: what is judged, `fidelity.given_of`, the outputs of a `summing` model that are left."""
+    count = 1 if told.judged is Judged.ENERGY else 2
+    made = [np.atleast_1d(np.asarray(next(seen), np.float64)) for _ in range(count)]
+    return (own_sums(told, given), *made)
+
+
+def noise_share(told: Sequence[Telling], rows: Sequence[Sequence[Sums]]) -> float:
+    """The mean over what is judged.
 
     Args:
-        reference, candidate: a list of outputs a sample.
+        rows: of every sample, sums of each that is judged.
     """
-    floats, labels = [], []
-    for true, other in zip(zip(*reference, strict=True), zip(*candidate, strict=True), strict=True):
-        if np.issubdtype(true[0].dtype, np.floating):
-            floats.append(_float_share(true, other))
+    shares = []
+    for one, of_samples in zip(told, zip(*rows, strict=True), strict=True):
+        sums = [np.sum(parts, axis=0) for parts in zip(*of_samples, strict=True)]
+        if not all(np.isfinite(part).all() for part in sums):
+            shares.append(BROKEN)
+        elif one.judged is Judged.ENERGY:
+            shares.append(_energy_share(*sums))
         else:
-            changed = sum(int((r != c).sum()) for r, c in zip(true, other, strict=True))
-            labels.append((changed / max(sum(r.size for r in true), 1)) ** 2)
-    return float(np.mean(floats or labels))
+            shares.append((1.0 - overlap(*sums)) ** 2)
+    return float(np.mean(shares))
 
 
-def _float_share(reference: Sequence[Array], candidate: Sequence[Array]) -> float:
-    """Of one output over the samples."""
-    # an axis 1 of changing size counts time steps or objects, not channels
-    channels = reference[0].ndim >= 3 and len({array.shape[1] for array in reference}) == 1
-
-    def sums(array: Array) -> Floats:
-        axes = tuple(a for a in range(array.ndim) if a != 1) if channels else None
-        return np.atleast_1d(np.square(array, dtype=np.float64).sum(axis=axes))
-
-    pairs = zip(reference, candidate, strict=True)
-    with np.errstate(invalid="ignore", over="ignore"):
-        noise = np.sum([sums(r.astype(np.float64) - c) for r, c in pairs], axis=0)
-    energy = np.sum([sums(array) for array in reference], axis=0)
-    if not np.isfinite(noise).all():
-        return BROKEN
+def _energy_share(energy: Floats, noise: Floats) -> float:
+    """Args: by channel."""
     floor = _QUIET * energy.mean()
     if floor == 0:
         return 0.0 if not noise.any() else BROKEN
