@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.bench_text import tell_bench
 from deploy.boards.connection import Access
 from deploy.boards.endtoend import show_frames_on_boards
 from deploy.boards.inventory import find_boards
@@ -24,7 +25,7 @@ from deploy.loadgen import bench_with_loadgen
 from deploy.local_energy import measure_energy, show_energy
 from exporters.errors import EXIT_OK, UserError
 from runtimes.base import Array
-from runtimes.benchmark import BenchResult, Case, CaseResult
+from runtimes.benchmark import Case
 from runtimes.shapes import shape_ranges
 from runtimes.timing import Plan
 
@@ -32,108 +33,135 @@ _WARMUP, _SETTLE_S = 3, 10.0
 _SAMPLES_HELD = 4  # in memory, in every case's process; run in turn
 
 
+Files = Annotated[
+    list[Path], typer.Argument(help="Model files or engines; the first is the reference.")
+]
+RuntimeName = Annotated[
+    str | None, typer.Option(help="For all files; else ONNX Runtime or TensorRT by suffix.")
+]
+Runs = Annotated[int | None, typer.Option(min=1, help="Exactly this many runs of each file.")]
+Seconds = Annotated[
+    float, typer.Option(min=0.0, help="Without --runs: at least 30 runs and this long.")
+]
+Warmup = Annotated[
+    int | None,
+    typer.Option(min=0, help="Rounds thrown away; else until medians stand still, max 10 s."),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of each session; else one a core.")
+]
+SamplesFrom = Annotated[
+    str | None, typer.Option(help="Inputs to run; else seeded random ones, which is said.")
+]
+Seed = Annotated[int, typer.Option(help="Of random inputs and of the order of runs.")]
+BoardNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="ssh://user@host[:port], a Dask scheduler or an inventory file; may be repeated."
+    ),
+]
+BoardPython = Annotated[
+    str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
+]
+BoardCache = Annotated[str, typer.Option(help="Folder on the board, from its user's home.")]
+EnergySeconds = Annotated[
+    float | None,
+    typer.Option(min=1.0, help="Then run each file alone this many seconds: joules per frame."),
+]
+UntilSteady = Annotated[
+    float, typer.Option(min=0.0, help="With --energy: up to this long, until it stays warm.")
+]
+LockClocks = Annotated[
+    bool, typer.Option(help="Hold a Jetson's clocks (sudo -n), and give them back.")
+]
+PowerMode = Annotated[
+    int | None, typer.Option(min=0, help="With --lock-clocks: this mode of nvpmodel.")
+]
+CudaGraph = Annotated[bool, typer.Option(help="Replay an engine's work as a CUDA graph.")]
+SpinWait = Annotated[bool, typer.Option(help="Wait for the GPU by asking all the time.")]
+MinShapes = Annotated[
+    str, typer.Option(help="Engines: smallest input shapes, NAME:SIZExSIZE,NAME:…")
+]
+OptShapes = Annotated[
+    str, typer.Option(help="Engines: shapes to be fastest at; alone: the shapes.")
+]
+MaxShapes = Annotated[str, typer.Option(help="Engines: largest input shapes.")]
+TimingCache = Annotated[
+    bool, typer.Option(help="Keep kernel times in the board's cache and build with them.")
+]
+StrictTimingCache = Annotated[
+    bool, typer.Option("--strict-timing-cache", help="A kernel without a time is an error.")
+]
+StripWeights = Annotated[
+    bool,
+    typer.Option("--strip-weights", help="Engines without weights, refitted on the board."),
+]
+OptimizationLevel = Annotated[
+    int | None, typer.Option(min=0, max=5, help="Engines: 0 fast build, 5 fast engine.")
+]
+WorkspaceMib = Annotated[
+    int | None, typer.Option(min=1, help="Engines: memory the builder may plan with.")
+]
+LoadGenScenario = Annotated[
+    str | None, typer.Option(help="Let MLPerf's LoadGen ask: single-stream or offline.")
+]
+EndToEnd = Annotated[
+    bool, typer.Option("--end-to-end", help="Whole frames, from the picture to the answer.")
+]
+Description = Annotated[
+    Path | None, typer.Option(help="With --end-to-end: YAML that says what the inputs want.")
+]
+PostProcessing = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:FUNCTION", help="With --end-to-end: your post-processing."),
+]
+Tokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Language models: tokens after a prompt, one by one."),
+]
+PromptTokens = Annotated[
+    int, typer.Option(min=1, help="With --tokens: of the prompt, taken in at once.")
+]
+Kernels = Annotated[
+    bool, typer.Option("--kernels", help="With --tokens: compiled kernels where there are any.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
 def command(
-    files: Annotated[
-        list[Path], typer.Argument(help="Model files or engines; the first is the reference.")
-    ],
-    runtime: Annotated[
-        str | None, typer.Option(help="For all files; else ONNX Runtime or TensorRT by suffix.")
-    ] = None,
-    runs: Annotated[
-        int | None, typer.Option(min=1, help="Exactly this many runs of each file.")
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.0, help="Without --runs: at least 30 runs and this long.")
-    ] = 10.0,
-    warmup: Annotated[
-        int | None,
-        typer.Option(min=0, help="Rounds thrown away; else until medians stand still, max 10 s."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of each session; else one a core.")
-    ] = None,
-    samples: Annotated[
-        str | None, typer.Option(help="Inputs to run; else seeded random ones, which is said.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of random inputs and of the order of runs.")] = 0,
-    board: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="ssh://user@host[:port], a Dask scheduler or an inventory file; may be repeated."
-        ),
-    ] = None,
-    board_python: Annotated[
-        str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
-    ] = "python3",
-    board_cache: Annotated[
-        str, typer.Option(help="Folder on the board, from its user's home.")
-    ] = ".cache/edgeport",
-    energy: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Then run each file alone this many seconds: joules per frame."),
-    ] = None,
-    until_steady: Annotated[
-        float, typer.Option(min=0.0, help="With --energy: up to this long, until it stays warm.")
-    ] = 0.0,
-    lock_clocks: Annotated[
-        bool, typer.Option(help="Hold a Jetson's clocks (sudo -n), and give them back.")
-    ] = False,
-    power_mode: Annotated[
-        int | None, typer.Option(min=0, help="With --lock-clocks: this mode of nvpmodel.")
-    ] = None,
-    cuda_graph: Annotated[
-        bool, typer.Option(help="Replay an engine's work as a CUDA graph.")
-    ] = False,
-    spin_wait: Annotated[
-        bool, typer.Option(help="Wait for the GPU by asking all the time.")
-    ] = False,
-    min_shapes: Annotated[
-        str, typer.Option(help="Engines: smallest input shapes, NAME:SIZExSIZE,NAME:…")
-    ] = "",
-    opt_shapes: Annotated[
-        str, typer.Option(help="Engines: shapes to be fastest at; alone: the shapes.")
-    ] = "",
-    max_shapes: Annotated[str, typer.Option(help="Engines: largest input shapes.")] = "",
-    timing_cache: Annotated[
-        bool, typer.Option(help="Keep kernel times in the board's cache and build with them.")
-    ] = False,
-    strict_timing_cache: Annotated[
-        bool, typer.Option("--strict-timing-cache", help="A kernel without a time is an error.")
-    ] = False,
-    strip_weights: Annotated[
-        bool,
-        typer.Option("--strip-weights", help="Engines without weights, refitted on the board."),
-    ] = False,
-    optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="Engines: 0 fast build, 5 fast engine.")
-    ] = None,
-    workspace_mib: Annotated[
-        int | None, typer.Option(min=1, help="Engines: memory the builder may plan with.")
-    ] = None,
-    loadgen: Annotated[
-        str | None, typer.Option(help="Let MLPerf's LoadGen ask: single-stream or offline.")
-    ] = None,
-    end_to_end: Annotated[
-        bool, typer.Option("--end-to-end", help="Whole frames, from the picture to the answer.")
-    ] = False,
-    describe: Annotated[
-        Path | None, typer.Option(help="With --end-to-end: YAML that says what the inputs want.")
-    ] = None,
-    post: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="With --end-to-end: your post-processing."),
-    ] = None,
-    tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Language models: tokens after a prompt, one by one."),
-    ] = None,
-    prompt_tokens: Annotated[
-        int, typer.Option(min=1, help="With --tokens: of the prompt, taken in at once.")
-    ] = 128,
-    kernels: Annotated[
-        bool, typer.Option("--kernels", help="With --tokens: compiled kernels where there are any.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    files: Files,
+    runtime: RuntimeName = None,
+    runs: Runs = None,
+    seconds: Seconds = 10.0,
+    warmup: Warmup = None,
+    threads: Threads = None,
+    samples: SamplesFrom = None,
+    seed: Seed = 0,
+    board: BoardNames = None,
+    board_python: BoardPython = "python3",
+    board_cache: BoardCache = ".cache/edgeport",
+    energy: EnergySeconds = None,
+    until_steady: UntilSteady = 0.0,
+    lock_clocks: LockClocks = False,
+    power_mode: PowerMode = None,
+    cuda_graph: CudaGraph = False,
+    spin_wait: SpinWait = False,
+    min_shapes: MinShapes = "",
+    opt_shapes: OptShapes = "",
+    max_shapes: MaxShapes = "",
+    timing_cache: TimingCache = False,
+    strict_timing_cache: StrictTimingCache = False,
+    strip_weights: StripWeights = False,
+    optimization_level: OptimizationLevel = None,
+    workspace_mib: WorkspaceMib = None,
+    loadgen: LoadGenScenario = None,
+    end_to_end: EndToEnd = False,
+    describe: Description = None,
+    post: PostProcessing = None,
+    tokens: Tokens = None,
+    prompt_tokens: PromptTokens = 128,
+    kernels: Kernels = False,
+    as_json: AsJson = False,
 ) -> int:
     """Time files against each other: percentiles with 95 % intervals, throughput, memory.
 
@@ -254,7 +282,7 @@ def _bench_here(
         result = bench(cases, plan, progress)
         if energy is not None:
             joules = measure_energy(cases, energy, progress)
-    _show(out, result, notes)
+    tell_bench(out, result, notes)
     if joules is not None:
         show_energy(out, cases, joules)
     found = {**result.to_json(), "energy": joules and joules.to_json()}
@@ -349,39 +377,3 @@ def _read_samples(source: str, model: Path) -> list[dict[str, Array]]:
 def _name(path: Path, files: Sequence[Path]) -> str:
     """The file's name where it differs from all others, else its whole path."""
     return path.name if len({file.name for file in files}) == len(files) else str(path)
-
-
-def _show(out: Output, result: BenchResult, notes: Sequence[str]) -> None:
-    machine = result.environment
-    out.say(
-        f"{machine['cpu']}, {result.threads} threads of {machine['cores']} cores, "
-        f"load {machine['load']} before; {result.runs} runs each, interleaved"
-    )
-    out.table(
-        "Latency in ms, with 95 % intervals",
-        ["file", "runtime", "p50", "p90", "p99", "runs/s", "times as fast", "peak MiB"],
-        [_row(case) for case in result.cases],
-    )
-    reasons = {p.reason for case in result.cases for p in case.timing.percentiles if p.reason}
-    for note in (*notes, *result.notes, *sorted(reasons)):
-        out.say(note)
-
-
-def _row(case: CaseResult) -> list[object]:
-    percentiles = [
-        None if p.value_ms is None else _interval(p.value_ms, p.low_ms, p.high_ms)
-        for p in case.timing.percentiles
-    ]
-    ratio = case.ratio_to_reference
-    return [
-        case.name,
-        case.runtime,
-        *percentiles,
-        case.timing.throughput_hz,
-        None if ratio is None else _interval(ratio.value, ratio.low, ratio.high),
-        case.peak_rss_mib,
-    ]
-
-
-def _interval(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.4g} [{low:.4g}, {high:.4g}]"

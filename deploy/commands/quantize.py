@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from deploy.console import Output, ProgressCallback
-from deploy.quantization_text import tell
-from exporters.errors import EXIT_OK, EXIT_VERDICT_FAIL, UserError
-from exporters.modelfile import ModelFile
-
-if TYPE_CHECKING:
-    from calibration import QuantizeOptions, QuantizeResult, Statistics
-    from calibration.samples import Samples
-    from deploy.budgeting import SearchOptions
-
+from deploy.console import Output
+from deploy.quantizing import Quantizing
 
 _METHODS = "How ranges and weights are chosen"
 _NODES = "What stays in float"
@@ -25,205 +16,236 @@ _SAMPLES = "Samples"
 _BUDGET = "What it may lose"
 _RESULT = "Result"
 
+ModelArgument = Annotated[Path, typer.Argument(help="Model file (.onnx), in FP32.")]
+OutputFile = Annotated[Path, typer.Option("-o", "--output", help="INT8 model file to write.")]
+SamplesFrom = Annotated[
+    str, typer.Option("--samples", help="Folder, .npz, or synthetic:COUNT[:SEED].")
+]
+Policy = Annotated[
+    str,
+    typer.Option(help="Where Q/DQ go: tensorrt or onnxruntime.", rich_help_panel=_METHODS),
+]
+Scales = Annotated[
+    str,
+    typer.Option(
+        help="How ranges are chosen: minmax, percentile, mse, entropy, kl-r, auto.",
+        rich_help_panel=_METHODS,
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Convolutions split in two: none, cfws (all that can be), auto.",
+        rich_help_panel=_METHODS,
+    ),
+]
+Equalize = Annotated[
+    bool,
+    typer.Option(
+        "--equalize/--no-equalize",
+        help="Bring the channels of each tensor to like ranges first (cross-layer).",
+        rich_help_panel=_METHODS,
+    ),
+]
+Rounding = Annotated[
+    str,
+    typer.Option(
+        help="Of weights: gptq (one makes good what another did wrong), nearest, or adaround "
+        "(learned layer by layer; needs torch); auto is gptq from eight samples on.",
+        rich_help_panel=_METHODS,
+    ),
+]
+CorrectBias = Annotated[
+    bool | None,
+    typer.Option(
+        "--correct-bias/--no-correct-bias",
+        help="Shift biases for what rounding does to the mean of a layer's output; by default "
+        "where running a few samples is affordable.",
+        rich_help_panel=_METHODS,
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="Type of weights: int8, or int4 (activations stay float).",
+        rich_help_panel=_METHODS,
+    ),
+]
+Block = Annotated[
+    int,
+    typer.Option(
+        help="Inputs of an int4 weight that share a scale: 16 to 256; 0 for one a channel.",
+        rich_help_panel=_METHODS,
+    ),
+]
+Rest = Annotated[
+    str,
+    typer.Option(help="Type of all that is not quantized: fp32 or fp16.", rich_help_panel=_NODES),
+]
+KeepFloat = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Node, or prefix of nodes, that stays in float; may be repeated.",
+        rich_help_panel=_NODES,
+    ),
+]
+QuantizeAlso = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Node, or prefix of nodes, that the model file declares as float and that is to "
+        "be quantized all the same; may be repeated.",
+        rich_help_panel=_NODES,
+    ),
+]
+StatisticsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File for what the pass over the samples saw: read where it exists, else written. "
+        "It serves every policy and method.",
+        rich_help_panel=_SAMPLES,
+    ),
+]
+MinSamples = Annotated[
+    int, typer.Option(min=1, help="Fewer samples are refused.", rich_help_panel=_SAMPLES)
+]
+EvaluationFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="What the result will be judged by: compared with the samples.",
+        rich_help_panel=_SAMPLES,
+    ),
+]
+IKnow = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Go on in spite of this finding about the samples, or of all; may be repeated, "
+        "and the model file records it.",
+        rich_help_panel=_SAMPLES,
+    ),
+]
+BudgetTerms = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPR",
+        help="Give nodes back to float until this holds on --validate: 'metric>=0.99', "
+        "'miou>=fp32-0.5 and speedup>=1.2'.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+ValidationFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Samples that decide; neither the calibration set nor the one for the verdict.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|module:function",
+        help="What 'metric' means; without it the task's own. See edgeport verify.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+Cost = Annotated[
+    str,
+    typer.Option(
+        help="What float costs: latency on this CPU, work (multiply-adds), or auto.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+Sure = Annotated[
+    bool,
+    typer.Option(
+        "--sure",
+        help="The worse end of the metric's 95 % interval has to hold, not its value.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+Effort = Annotated[
+    int, typer.Option(min=2, help="Models that are tried at most.", rich_help_panel=_BUDGET)
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Of CPU sessions.", rich_help_panel=_BUDGET)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes here that share the search.", rich_help_panel=_BUDGET),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT",
+        help="A Dask cluster that shares the search.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+StateFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File for the search's measurements; beside the output without it.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+WriteAnyway = Annotated[
+    bool,
+    typer.Option(
+        "--write-anyway",
+        help="Write the best file found where none holds; the exit code stays 1.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a report, .html or .json: ranges, splits, and the error of every layer, "
+        "which takes a few samples more.",
+        rich_help_panel=_RESULT,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=_RESULT),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print the report as JSON.", rich_help_panel=_RESULT),
+]
+
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model file (.onnx), in FP32.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="INT8 model file to write.")],
-    samples: Annotated[
-        str, typer.Option("--samples", help="Folder, .npz, or synthetic:COUNT[:SEED].")
-    ],
-    policy: Annotated[
-        str,
-        typer.Option(help="Where Q/DQ go: tensorrt or onnxruntime.", rich_help_panel=_METHODS),
-    ] = "tensorrt",
-    scales: Annotated[
-        str,
-        typer.Option(
-            help="How ranges are chosen: minmax, percentile, mse, entropy, kl-r, auto.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = "auto",
-    split: Annotated[
-        str,
-        typer.Option(
-            help="Convolutions split in two: none, cfws (all that can be), auto.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = "none",
-    equalize: Annotated[
-        bool,
-        typer.Option(
-            "--equalize/--no-equalize",
-            help="Bring the channels of each tensor to like ranges first (cross-layer).",
-            rich_help_panel=_METHODS,
-        ),
-    ] = False,
-    rounding: Annotated[
-        str,
-        typer.Option(
-            help="Of weights: gptq (one makes good what another did wrong), nearest, or adaround "
-            "(learned layer by layer; needs torch); auto is gptq from eight samples on.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = "auto",
-    correct_bias: Annotated[
-        bool | None,
-        typer.Option(
-            "--correct-bias/--no-correct-bias",
-            help="Shift biases for what rounding does to the mean of a layer's output; by default "
-            "where running a few samples is affordable.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="Type of weights: int8, or int4 (activations stay float).",
-            rich_help_panel=_METHODS,
-        ),
-    ] = "int8",
-    block: Annotated[
-        int,
-        typer.Option(
-            help="Inputs of an int4 weight that share a scale: 16 to 256; 0 for one a channel.",
-            rich_help_panel=_METHODS,
-        ),
-    ] = 0,
-    rest: Annotated[
-        str,
-        typer.Option(
-            help="Type of all that is not quantized: fp32 or fp16.", rich_help_panel=_NODES
-        ),
-    ] = "fp32",
-    keep_float: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Node, or prefix of nodes, that stays in float; may be repeated.",
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    quantize_also: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Node, or prefix of nodes, that the model file declares as float and that is to "
-            "be quantized all the same; may be repeated.",
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="File for what the pass over the samples saw: read where it exists, else written. "
-            "It serves every policy and method.",
-            rich_help_panel=_SAMPLES,
-        ),
-    ] = None,
-    min_samples: Annotated[
-        int, typer.Option(min=1, help="Fewer samples are refused.", rich_help_panel=_SAMPLES)
-    ] = 2,
-    evaluation: Annotated[
-        str | None,
-        typer.Option(
-            help="What the result will be judged by: compared with the samples.",
-            rich_help_panel=_SAMPLES,
-        ),
-    ] = None,
-    i_know: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Go on in spite of this finding about the samples, or of all; may be repeated, "
-            "and the model file records it.",
-            rich_help_panel=_SAMPLES,
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXPR",
-            help="Give nodes back to float until this holds on --validate: 'metric>=0.99', "
-            "'miou>=fp32-0.5 and speedup>=1.2'.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = None,
-    validate: Annotated[
-        str | None,
-        typer.Option(
-            help="Samples that decide; neither the calibration set nor the one for the verdict.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|module:function",
-            help="What 'metric' means; without it the task's own. See edgeport verify.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = None,
-    cost: Annotated[
-        str,
-        typer.Option(
-            help="What float costs: latency on this CPU, work (multiply-adds), or auto.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = "auto",
-    sure: Annotated[
-        bool,
-        typer.Option(
-            "--sure",
-            help="The worse end of the metric's 95 % interval has to hold, not its value.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = False,
-    effort: Annotated[
-        int, typer.Option(min=2, help="Models that are tried at most.", rich_help_panel=_BUDGET)
-    ] = 40,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of CPU sessions.", rich_help_panel=_BUDGET)
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes here that share the search.", rich_help_panel=_BUDGET),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT",
-            help="A Dask cluster that shares the search.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            help="File for the search's measurements; beside the output without it.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = None,
-    write_anyway: Annotated[
-        bool,
-        typer.Option(
-            "--write-anyway",
-            help="Write the best file found where none holds; the exit code stays 1.",
-            rich_help_panel=_BUDGET,
-        ),
-    ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a report, .html or .json: ranges, splits, and the error of every layer, "
-            "which takes a few samples more.",
-            rich_help_panel=_RESULT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace what exists.", rich_help_panel=_RESULT),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print the report as JSON.", rich_help_panel=_RESULT),
-    ] = False,
+    model: ModelArgument,
+    output: OutputFile,
+    samples: SamplesFrom,
+    policy: Policy = "tensorrt",
+    scales: Scales = "auto",
+    split: Split = "none",
+    equalize: Equalize = False,
+    rounding: Rounding = "auto",
+    correct_bias: CorrectBias = None,
+    weights: Weights = "int8",
+    block: Block = 0,
+    rest: Rest = "fp32",
+    keep_float: KeepFloat = None,
+    quantize_also: QuantizeAlso = None,
+    statistics: StatisticsFile = None,
+    min_samples: MinSamples = 2,
+    evaluation: EvaluationFrom = None,
+    i_know: IKnow = None,
+    budget: BudgetTerms = None,
+    validate: ValidationFrom = None,
+    metric: Metric = None,
+    cost: Cost = "auto",
+    sure: Sure = False,
+    effort: Effort = 40,
+    threads: Threads = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    state: StateFile = None,
+    write_anyway: WriteAnyway = False,
+    report: ReportFile = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Quantize a model file to INT8, with ranges from a calibration set.
 
@@ -279,7 +301,7 @@ def command(
         i_know=tuple(i_know or ()),
         overwrite=overwrite,
     )
-    run = _Run(Output(json=as_json), ModelFile(model), samples, output, options, statistics, report)
+    run = Quantizing(Output(json=as_json), model, samples, output, options, statistics, report)
     if budget is None and validate is None:
         run.plainly(evaluation)
         return
@@ -295,118 +317,3 @@ def command(
         state=state,
     )
     run.within(budget, validate, evaluation, search)
-
-
-@dataclass
-class _Run:
-    """One command line, with or without a budget."""
-
-    out: Output
-    file: ModelFile
-    samples: str
-    output: Path
-    options: QuantizeOptions
-    statistics: Path | None
-    report: Path | None
-
-    def plainly(self, evaluation: str | None) -> None:
-        from calibration import open_samples, quantize
-
-        self._check_report()
-        source = open_samples(self.samples, self.file.spec)
-        judges = None if evaluation is None else open_samples(evaluation, self.file.spec)
-        with self.out.progress("Quantize") as progress:
-            result = quantize(
-                self.file,
-                source,
-                self.output,
-                self.options,
-                statistics=self._seen(source, progress),
-                evaluation=judges,
-                measure_layers=self.report is not None,
-                progress=progress,
-            )
-        self.out.result(self._told(result))
-
-    def within(
-        self,
-        budget: str | None,
-        validate: str | None,
-        evaluation: str | None,
-        search: SearchOptions,
-    ) -> None:
-        """Quantize to a budget; its verdict is the exit code."""
-        from calibration import open_samples
-        from deploy.budget_text import tell_budget
-        from deploy.budgeting import quantize_to_budget
-
-        if budget is None or validate is None:
-            raise UserError(
-                "--budget and --validate belong together",
-                fix='Give both: --budget "metric>=0.99" --validate DIR',
-            )
-        if evaluation is not None:
-            raise UserError(
-                "with --budget the calibration set is compared with the samples of --validate",
-                fix="Drop --evaluation; judge the result with: edgeport verify",
-            )
-        self._check_report()
-        source = open_samples(self.samples, self.file.spec)
-        with self.out.progress("Quantize") as progress:
-            result = quantize_to_budget(
-                self.file,
-                source,
-                self.output,
-                budget=budget,
-                validation=open_samples(validate, self.file.spec),
-                options=self.options,
-                search=search,
-                statistics=self._seen(source, progress),
-                measure_layers=self.report is not None,
-                progress=progress,
-            )
-        made = {} if result.result is None else self._told(result.result)
-        tell_budget(self.out, result.report, written=result.result is not None)
-        self.out.result({**made, "budget": result.report})
-        raise typer.Exit(EXIT_OK if result.holds else EXIT_VERDICT_FAIL)
-
-    def _check_report(self) -> None:
-        from deploy.report.quantization import check_report_path
-
-        if self.report is not None:
-            check_report_path(self.report, overwrite=self.options.overwrite)
-
-    def _told(self, result: QuantizeResult) -> dict[str, Any]:
-        from deploy.report.quantization import write_quantization_report
-
-        made = {"path": str(result.model.path), "sha256": result.model.sha256, **result.report}
-        tell(self.out, str(result.model.path), made)
-        if self.report is not None:
-            write_quantization_report(made, self.report, overwrite=self.options.overwrite)
-            self.out.say(f"report: {self.report}")
-        return made
-
-    def _seen(self, samples: Samples, progress: ProgressCallback) -> Statistics | None:
-        """Statistics from their file if they are of these samples, else from a pass, then kept."""
-        from calibration import Statistics, observe
-        from calibration.samples.rolling import rolled
-
-        if self.statistics is None:
-            return None
-        if not self.statistics.exists():
-            seen = observe(
-                self.file,
-                samples,
-                min_samples=self.options.min_samples,
-                i_know=self.options.i_know,
-                progress=progress,
-            )
-            seen.save(self.statistics)
-            return seen
-        seen = Statistics.load(self.statistics)
-        if seen.samples_sha256 != rolled(samples, self.file).sha256:
-            raise UserError(
-                f"{self.statistics} holds statistics of other samples than these",
-                fix="Give the samples it was made with, or another --statistics file",
-            )
-        return seen

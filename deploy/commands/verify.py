@@ -2,92 +2,97 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from deploy.boards.connection import Access
 from deploy.boards.inventory import one_board
-from deploy.comparison import Comparison
+from deploy.comparison_text import tell_comparison, tell_texts
 from deploy.console import Output
-from deploy.layers_alone import worst_first
-from deploy.metrics.pooled import PairedMetric
 from exporters.errors import UserError
 
-if TYPE_CHECKING:
-    from deploy.language.verifying import TextVerdict
-
-_SHOWN_LAYERS = 12
+ReferenceFile = Annotated[Path, typer.Argument(help="Model file or engine taken as right.")]
+CandidateFile = Annotated[
+    Path | None,
+    typer.Argument(help="Model file or engine to judge; with --board the reference's own."),
+]
+SamplesFrom = Annotated[
+    str | None,
+    typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
+]
+TextFile = Annotated[
+    Path | None, typer.Option(help="Language models: UTF-8 text, also .gz, to be predicted.")
+]
+Window = Annotated[int, typer.Option(help="With --text: tokens of a window, without overlap.")]
+MaxTokens = Annotated[int | None, typer.Option(help="With --text: of its beginning.")]
+MetricNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…|module:function",
+        help="miou, rayiou, raypq or your own, with commas between; without it the task's own "
+        "where samples have ground truth.",
+    ),
+]
+Terms = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TERM",
+        help="'agreement>=0.98', 'miou>=fp32-0.5', 'metric>=0.99*fp32'; may be repeated.",
+    ),
+]
+Layers = Annotated[
+    bool, typer.Option("--layers", help="Compare at the quantization boundaries too.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Run in so many processes, each with one thread."),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler whose workers run.")
+]
+BoardName = Annotated[
+    str | None,
+    typer.Option(help="ssh://user@host[:port]: the candidate is built and run there."),
+]
+BoardRuntime = Annotated[
+    str | None,
+    typer.Option(help="tensorrt, trtexec or onnxruntime; else TensorRT where there is one."),
+]
+BoardPython = Annotated[
+    str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
+]
+BoardCache = Annotated[str, typer.Option(help="Folder on the board, from its user's home.")]
+IKnow = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="'overlap': judge by samples that a file was calibrated on; the result notes it."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def command(
-    reference: Annotated[Path, typer.Argument(help="Model file or engine taken as right.")],
-    candidate: Annotated[
-        Path | None,
-        typer.Argument(help="Model file or engine to judge; with --board the reference's own."),
-    ] = None,
-    samples: Annotated[
-        str | None,
-        typer.Option(help="Folder, .npz, nuScenes samples, or synthetic:COUNT[:SEED]."),
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Language models: UTF-8 text, also .gz, to be predicted.")
-    ] = None,
-    window: Annotated[
-        int, typer.Option(help="With --text: tokens of a window, without overlap.")
-    ] = 512,
-    max_tokens: Annotated[int | None, typer.Option(help="With --text: of its beginning.")] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,…|module:function",
-            help="miou, rayiou, raypq or your own, with commas between; without it the task's own "
-            "where samples have ground truth.",
-        ),
-    ] = None,
-    require: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TERM",
-            help="'agreement>=0.98', 'miou>=fp32-0.5', 'metric>=0.99*fp32'; may be repeated.",
-        ),
-    ] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Compare at the quantization boundaries too.")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of CPU sessions; all cores without it.")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Run in so many processes, each with one thread."),
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler whose workers run.")
-    ] = None,
-    board: Annotated[
-        str | None,
-        typer.Option(help="ssh://user@host[:port]: the candidate is built and run there."),
-    ] = None,
-    board_runtime: Annotated[
-        str | None,
-        typer.Option(help="tensorrt, trtexec or onnxruntime; else TensorRT where there is one."),
-    ] = None,
-    board_python: Annotated[
-        str, typer.Option(help="Interpreter on the board, 3.8 or newer with numpy.")
-    ] = "python3",
-    board_cache: Annotated[
-        str, typer.Option(help="Folder on the board, from its user's home.")
-    ] = ".cache/edgeport",
-    i_know: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="'overlap': judge by samples that a file was calibrated on; the result notes it."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    reference: ReferenceFile,
+    candidate: CandidateFile = None,
+    samples: SamplesFrom = None,
+    text: TextFile = None,
+    window: Window = 512,
+    max_tokens: MaxTokens = None,
+    metric: MetricNames = None,
+    require: Terms = None,
+    layers: Layers = False,
+    threads: Threads = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    board: BoardName = None,
+    board_runtime: BoardRuntime = None,
+    board_python: BoardPython = "python3",
+    board_cache: BoardCache = ".cache/edgeport",
+    i_know: IKnow = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two files on the same samples, sample by sample, and judge the second.
 
@@ -151,7 +156,7 @@ def command(
             board_runtime=board_runtime,
             progress=progress,
         )
-    _show(out, comparison)
+    tell_comparison(out, comparison)
     out.result(comparison.to_json())
     raise typer.Exit(comparison.verdict.exit_code)
 
@@ -170,7 +175,7 @@ def _verify_on_text(
         judged = verify_on_text(
             reference, candidate, text, require=require or (), progress=progress, **options
         )
-    _show_text(out, judged)
+    tell_texts(out, judged)
     out.result(judged.to_json())
     raise typer.Exit(judged.verdict.exit_code)
 
@@ -180,122 +185,3 @@ def _refuse_both(samples: str | None, metric: str | None) -> None:
         raise UserError("give --samples or --text, not both", fix="Leave one of them out")
     if metric not in (None, "perplexity"):
         raise UserError(f"--text goes with --metric perplexity, not {metric}", fix="Leave it out")
-
-
-def _show_text(out: Output, judged: TextVerdict) -> None:
-    found = judged.comparison
-    rows = [
-        [name, found.value(name), *((None, None) if i is None else (i.low, i.high))]
-        for name, i in found.measures.items()
-    ]
-    out.table(
-        f"{judged.candidate} against {judged.reference}: {found.tokens} tokens of {judged.text}",
-        ["measure", "value", "from", "to (95 %)"],
-        [["reference perplexity", found.reference_perplexity, None, None], *rows],
-    )
-    for note in judged.notes:
-        out.say(f"note: {note}")
-    for check in judged.verdict.checks:
-        out.say(str(check))
-    out.say(f"verdict: {judged.verdict.status}")
-
-
-def _show(out: Output, comparison: Comparison) -> None:
-    names = list(dict.fromkeys(key for m in comparison.outputs.values() for key in m))
-    rows = [
-        [sample.name, output, *(metrics.get(name) for name in names)]
-        for sample in comparison.samples
-        for output, metrics in sample.outputs.items()
-    ]
-    rows += [
-        ["all", output, *(metrics.get(name) for name in names)]
-        for output, metrics in comparison.outputs.items()
-    ]
-    title = f"{comparison.candidate} against {comparison.reference}"
-    out.table(title, ["sample", "output", *names], rows)
-    _show_paired(out, comparison)
-    _show_classes(out, comparison)
-    _show_layers(out, comparison)
-    for note in comparison.notes:
-        out.say(f"note: {note}")
-    for check in comparison.verdict.checks:
-        out.say(str(check))
-    out.say(f"verdict: {comparison.verdict.status}")
-
-
-def _show_paired(out: Output, comparison: Comparison) -> None:
-    if not comparison.paired:
-        return
-    columns = ["metric", "unit", "reference", "candidate", "95 % interval", "these samples show"]
-    rows = [
-        [
-            f"{metric.output} {metric.name}".strip(),
-            metric.unit,
-            metric.reference,
-            metric.candidate,
-            _interval(metric),
-            _detectable(metric),
-        ]
-        for metric in comparison.paired
-    ]
-    out.table("Over all samples, each compared with itself", columns, rows)
-
-
-def _interval(metric: PairedMetric) -> str:
-    interval = metric.interval
-    if interval is None:
-        return f"none: {metric.why_not}"
-    what = "" if metric.reference is None else "difference "
-    return f"{what}{interval.low:.4g} to {interval.high:.4g} ({interval.method})"
-
-
-def _detectable(metric: PairedMetric) -> str:
-    interval = metric.interval
-    if interval is None:
-        return ""
-    if math.isnan(interval.detectable):
-        return "all are alike"
-    return f"a loss of {interval.detectable:.2g} or more"
-
-
-def _show_classes(out: Output, comparison: Comparison) -> None:
-    for output, parts in comparison.parts.items():
-        rows = [
-            [row["name"], row["reference_count"], row["candidate_count"], row["iou"]]
-            for row in parts.get("class", ())
-            if row.get("reference_count") or row.get("candidate_count")
-        ]
-        if rows:
-            columns = ["class", "reference", "candidate", "IoU between them"]
-            out.table(f"{output}: labels by class", columns, rows)
-
-
-def _show_layers(out: Output, comparison: Comparison) -> None:
-    if comparison.layers is None:
-        return
-    worst = comparison.layers.worst_first[:_SHOWN_LAYERS]
-    out.table(
-        f"Worst of {len(comparison.layers.layers)} quantization boundaries",
-        ["tensor", "made by", "SQNR dB", "cosine", "max error"],
-        [
-            [
-                layer.tensor,
-                layer.op_type,
-                layer.error.sqnr_db,
-                layer.error.cosine,
-                layer.error.max_abs,
-            ]
-            for layer in worst
-        ],
-    )
-    alone = worst_first(comparison.layers.alone)
-    out.table(
-        "Layers that lose most by themselves, from the reference's inputs",
-        ["layer", "operator", "SQNR dB", "outputs dB"],
-        [
-            [one.node, one.op_type, one.error.sqnr_db, one.outputs_db]
-            for one in alone[:_SHOWN_LAYERS]
-        ],
-    )
-    kernels = ", ".join(f"{n} {op}" for op, n in comparison.layers.integer_kernels.items())
-    out.say(f"integer kernels in ONNX Runtime: {kernels or 'none'}")
