@@ -110,7 +110,7 @@ def learn(arguments: argparse.Namespace) -> None:
         W4A4,
         bits="W4A4",
         basis="rotated",
-        plan=FsbrPlan(epochs=5, pieces=16, rate=1e-2, clip_rate=2e-2),
+        plan=FsbrPlan(epochs=4, pieces=24, rate=1e-2),
         layers=arguments.layers,
         tell=print,
     )

@@ -100,7 +100,7 @@ class LanguagePart(StrictPart):
 
     Attributes:
         bits: of weights and activations, an integer-only file each: ``W8A8``, ``W6A6``, ``W4A8``.
-        options: further options of these files, as of ``edgeport export illm``: ``basis: rotated``.
+        options: further options of these files, as of ``edgeport export illm``: ``basis: own``.
         text: UTF-8 text that perplexities are compared on; None for no comparison.
         window: tokens that a prediction may look back on at most.
         max_tokens: of the text; None for all.

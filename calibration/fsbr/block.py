@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from calibration.fsbr.held import MATRICES, Held
 from calibration.fsbr.rounding import Levels, round_columns, round_rows
 from exporters.illm.config import Config
 from exporters.illm.float_decoder import mix, rotate
 from exporters.illm.source import Layer
-
-MATRICES = ("qkv", "output", "gate_up", "down")
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,12 @@ def smoothed(block: Block, factors: Mapping[str, Tensor], config: Config) -> Blo
     )
 
 
-def rounded(block: Block, levels: Levels, clips: Mapping[str, Tensor]) -> Block:
+def rounded(block: Block, levels: Levels, held: Held) -> Block:
     """The block with its matrices rounded; smooth it before."""
     matrices = {
-        name: round_columns(getattr(block, name), levels.weights, clips.get(name))
+        name: round_columns(
+            getattr(block, name), levels.weights, held.clips.get(name), held.errors.get(name)
+        )
         for name in MATRICES
     }
     return replace(block, **matrices)

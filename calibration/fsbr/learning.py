@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibration.fsbr.block import Block
 from calibration.fsbr.plan import GATE, FsbrPlan
 from calibration.fsbr.reconstruction import BlockLoss, Pieces, Task, outputs, reconstruct
 from calibration.fsbr.rounding import Levels, round_rows
@@ -48,7 +47,7 @@ def learn_factors(
     output: Path | str,
     *,
     bits: str = "W4A4",
-    basis: str = "own",
+    basis: str = "rotated",
     plan: FsbrPlan | None = None,
     layers: int | None = None,
     overwrite: bool = False,
@@ -61,7 +60,7 @@ def learn_factors(
         checkpoint: a Hugging Face directory or a .gguf file.
         text: UTF-8; so much of it is read as ``plan`` asks for.
         output: a .safetensors file; where it holds the first blocks of the same run, they stay.
-        basis: ``own`` or ``rotated``, as the export's.
+        basis: ``rotated`` or ``own``, as the export's.
         layers: stop after so many; None for all.
         overwrite: begin anew, whatever ``output`` holds.
         progress: called as ``progress(phase, done, total)``, in epochs.
@@ -144,6 +143,7 @@ class _Run:
         config, plan, peaks = self._source.config, self._plan, Peaks()
         learning = len(self._teacher) - Pieces(self._student, self._teacher).judged
         skip = SINK_TOKENS if plan.tokens > 4 * SINK_TOKENS else 0
+        before = self._teacher[:learning] if plan.rounding == "gptq" else ()
         with torch.no_grad():
             self._teacher = [
                 run_layer(x, layer, config, peaks if i < learning else None, skip=skip)
@@ -159,7 +159,7 @@ class _Run:
         start = analytic_factors(layer, peaks, config, analytic)
         if GATE in pairs:
             start = replace(start, gate=np.ones(config.ffn, np.float32))
-        return Task(index, Block.of(layer), start, config, self._levels, plan)
+        return Task(index, layer, start, config, self._levels, plan, before)
 
 
 def _last(layers: int | None, available: int) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibration.fsbr.block import MATRICES, Block
+from calibration.fsbr.block import Block
+from calibration.fsbr.held import MATRICES
 from calibration.fsbr.plan import FsbrPlan
 from exporters.illm.config import Config
 from exporters.illm.learned import LearnedLayer
@@ -41,7 +42,7 @@ class Parameters:
                 first = first[:, : c.head_dim // 2]
             self._logs[pair] = first.log().clone().requires_grad_()
         self._clips: dict[str, Tensor] = {}
-        if plan.clipping:
+        if plan.learns_clipping:
             for name in MATRICES:
                 width = getattr(block, name).shape[1]
                 self._clips[name] = torch.full((width,), _OPEN).requires_grad_()

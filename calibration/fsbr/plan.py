@@ -12,6 +12,7 @@ from exporters.illm.weights import LEVELS
 GATE = "gate"
 PAIRS = (*smoothing.PAIRS, GATE)
 OBJECTIVES = ("relative", "mse")
+ROUNDINGS = ("nearest", "gptq")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class FsbrPlan:
     Attributes:
         without: smoothing pairs to leave out, for ablations: `attention`, `value`, `key`, `ffn`,
             `down` or `gate`.
-        clipping: learn where each column's scale ends, too.
+        rounding: of weights, which learning reckons with: ``gptq`` or ``nearest``, as the export's.
+        clipping: learn where each column's scale ends, too; with ``nearest`` only, GPTQ has ends
+            of its own.
         swiglu_bits: bits of gate and up inside the gated activation. The paper has 8; the integer
             decoder keeps 18, which is None here, and then the pair `gate` changes no number and is
             left out.
@@ -37,6 +40,7 @@ class FsbrPlan:
     """
 
     without: tuple[str, ...] = ()
+    rounding: str = "gptq"
     clipping: bool = True
     swiglu_bits: int | None = None
     objective: str = "relative"
@@ -56,6 +60,10 @@ class FsbrPlan:
             raise UserError(
                 f"--objective is {self.objective!r}", fix=did_you_mean(self.objective, OBJECTIVES)
             )
+        if self.rounding not in ROUNDINGS:
+            raise UserError(
+                f"--rounding is {self.rounding!r}", fix=did_you_mean(self.rounding, ROUNDINGS)
+            )
         if self.swiglu_bits not in (None, *LEVELS):
             raise UserError(f"--swiglu-bits is {self.swiglu_bits}", fix="Give 8, 6 or 4")
         for name, least in (("epochs", 1), ("pieces", 2), ("tokens", 2)):
@@ -64,6 +72,10 @@ class FsbrPlan:
         for rate in (self.rate, self.clip_rate):
             if not (math.isfinite(rate) and rate > 0):
                 raise UserError(f"learning rate {rate} is not positive", fix="5e-3 is usual")
+
+    @property
+    def learns_clipping(self) -> bool:
+        return self.clipping and self.rounding == "nearest"
 
     def pairs(self, *, mixed: bool = False) -> tuple[str, ...]:
         """Pairs that are learned.

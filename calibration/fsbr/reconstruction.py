@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from calibration.fsbr.block import Block, rounded, run_block, smoothed
+from calibration.fsbr.held import Held, held_errors
 from calibration.fsbr.parameters import Parameters, tensors
 from calibration.fsbr.plan import FsbrPlan
 from calibration.fsbr.rounding import Levels
 from exporters.errors import UserError
 from exporters.illm.config import Config
 from exporters.illm.learned import LearnedLayer
-from exporters.illm.smoothing import Factors
+from exporters.illm.smoothing import Factors, smooth
+from exporters.illm.source import Layer
 
 _JUDGED_SHARE = 8  # one piece in so many takes no part in learning
 
@@ -53,8 +55,9 @@ class BlockLoss:
     """Losses of one block on pieces that took no part in learning.
 
     Attributes:
-        nearest: without smoothing and clipping. start: analytic smoothing. learned: of the epoch
-            that was kept. kept: false where the start was better, and stayed.
+        nearest: without smoothing and clipping, weights rounded to nearest. start: with what
+            learning began with, and the plan's rounding. learned: of the epoch that was kept.
+            kept: false where the start was better, and stayed.
     """
 
     layer: int
@@ -71,14 +74,23 @@ class Task:
 
     Attributes:
         start: factors to begin with.
+        inputs: of the float network, for GPTQ's moments; none where weights are rounded to nearest.
     """
 
     index: int
-    block: Block
+    layer: Layer
     start: Factors
     config: Config
     levels: Levels
     plan: FsbrPlan
+    inputs: Sequence[Tensor] = ()
+
+    def held(self, learned: LearnedLayer) -> Held:
+        """How the layer's weights are rounded with what was learned."""
+        if not self.inputs:
+            return Held(clips=tensors(learned)[1])
+        layer = smooth(self.layer, learned.factors, self.config)
+        return held_errors(layer, self.inputs, self.config, self.levels)
 
 
 def reconstruct(
@@ -92,12 +104,12 @@ def reconstruct(
     Raises:
         UserError: the loss is not a number.
     """
-    parameters = Parameters(task.start, task.block, task.config, task.plan)
+    parameters = Parameters(task.start, Block.of(task.layer), task.config, task.plan)
     unclipped = replace(parameters.learned(), clipping={})
-    nearest = _judged(task, LearnedLayer(), pieces)
-    start = _judged(task, unclipped, pieces)
+    nearest = _judged(task, LearnedLayer(), Held(), pieces)
+    start = _judged(task, unclipped, task.held(unclipped), pieces)
     best, epoch = _learned(task, parameters, pieces, tick)
-    loss = _judged(task, best, pieces)
+    loss = _judged(task, best, task.held(best), pieces)
     kept = loss < start
     entry = BlockLoss(task.index, nearest, start, loss, epoch, kept)
     return best if kept else unclipped, entry
@@ -106,7 +118,7 @@ def reconstruct(
 def outputs(task: Task, learned: LearnedLayer, inputs: Sequence[Tensor]) -> list[Tensor]:
     """What the rounded block hands on."""
     with torch.no_grad():
-        block = _rounded(task, *tensors(learned))
+        block = _rounded(task, tensors(learned)[0], task.held(learned))
         return [run_block(x, block, task.config, task.levels) for x in inputs]
 
 
@@ -120,10 +132,11 @@ def _learned(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.epochs * count)
     best, best_epoch, least = parameters.learned(), 0, math.inf
     for epoch in range(1, plan.epochs + 1):
-        total = 0.0
+        total, held = 0.0, task.held(parameters.learned()) if task.inputs else Held()
         for piece in torch.randperm(count, generator=random).tolist():
             optimizer.zero_grad()
-            block = _rounded(task, parameters.factors, parameters.clips)
+            ends = held if task.inputs else Held(clips=parameters.clips)
+            block = _rounded(task, parameters.factors, ends)
             loss = _loss(task, block, pieces, piece)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -140,14 +153,14 @@ def _learned(
     return best, best_epoch
 
 
-def _rounded(task: Task, factors: Mapping[str, Tensor], clips: Mapping[str, Tensor]) -> Block:
-    return rounded(smoothed(task.block, factors, task.config), task.levels, clips)
+def _rounded(task: Task, factors: Mapping[str, Tensor], held: Held) -> Block:
+    return rounded(smoothed(Block.of(task.layer), factors, task.config), task.levels, held)
 
 
-def _judged(task: Task, learned: LearnedLayer, pieces: Pieces) -> float:
+def _judged(task: Task, learned: LearnedLayer, held: Held, pieces: Pieces) -> float:
     count, judged = len(pieces.inputs), pieces.judged
     with torch.no_grad():
-        block = _rounded(task, *tensors(learned))
+        block = _rounded(task, tensors(learned)[0], held)
         found = [_loss(task, block, pieces, i).item() for i in range(count - judged, count)]
     return sum(found) / judged
 

@@ -2,6 +2,7 @@
 
     rows      q = clip(round(x / s), -Q, Q),   s = max|x| parts / steps    one s a token (and head)
     columns   q = clip(round(w / s), -Q, Q),   s = c max|w| / Q            c in (0, 1] is learned
+              q = w / s + e                    e of GPTQ, see `calibration.fsbr.held`
 
 round has the gradient of the identity (straight-through estimator, arXiv:1308.3432); s is part of
 the graph, so that factors and c learn through it too.
@@ -53,11 +54,14 @@ def round_rows(x: Tensor, rounding: RowRounding | None) -> Tensor:
     return steps * scale
 
 
-def round_columns(weight: Tensor, levels: int | None, clip: Tensor | None = None) -> Tensor:
+def round_columns(
+    weight: Tensor, levels: int | None, clip: Tensor | None = None, error: Tensor | None = None
+) -> Tensor:
     """``weight`` ``[in, out]`` with a scale for each column; itself where ``levels`` is None.
 
     Args:
         clip: ``[out]``, the share of a column's peak that is the end of its scale.
+        error: ``[in, out]``, what rounding does to each weight, in steps; to nearest if None.
     """
     if levels is None:
         return weight
@@ -65,6 +69,8 @@ def round_columns(weight: Tensor, levels: int | None, clip: Tensor | None = None
     if clip is not None:
         peak = peak * clip
     scale = peak.clamp_min(_LEAST_PEAK) / levels
+    if error is not None:
+        return weight + error * scale
     return _rounded(weight / scale).clamp(-levels, levels) * scale
 
 

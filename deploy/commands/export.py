@@ -123,7 +123,8 @@ Bits = Annotated[
     typer.Option(metavar="W8A8", help="Bits of weights and activations: W8A8, W6A6, W4A8, W4A4."),
 ]
 Smoothing = Annotated[
-    str | None, typer.Option(metavar="analytic|none", help="Of channels, before they are rounded.")
+    str | None,
+    typer.Option(metavar="analytic|none", help="Of channels; analytic with --basis own."),
 ]
 Factors = Annotated[
     Path | None,
@@ -131,14 +132,16 @@ Factors = Annotated[
 ]
 Basis = Annotated[
     str | None,
-    typer.Option(metavar="own|rotated", help="Of language models' channels; rotated: no outliers."),
+    typer.Option(
+        metavar="rotated|own", help="Of language models' channels; rotated, where none stands out."
+    ),
 ]
 Rounding = Annotated[
     str | None,
-    typer.Option(metavar="nearest|gptq", help="Of language models' weights; gptq wants --text."),
+    typer.Option(metavar="gptq|nearest", help="Of language models' weights; gptq."),
 ]
 Text = Annotated[
-    Path | None, typer.Option(help="UTF-8 text that smoothing looks at; a built-in English one.")
+    Path | None, typer.Option(help="UTF-8 text that statistics come from; a built-in English one.")
 ]
 Context = Annotated[
     int | None,

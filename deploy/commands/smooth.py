@@ -23,8 +23,11 @@ def command(
         str, typer.Option(metavar="W4A4", help="W8A8, W6A6, W4A8 or W4A4: weights, activations.")
     ] = "W4A4",
     basis: Annotated[
-        str, typer.Option(metavar="own|rotated", help="Of channels, as the export's --basis.")
-    ] = "own",
+        str, typer.Option(metavar="rotated|own", help="Of channels, as the export's --basis.")
+    ] = "rotated",
+    rounding: Annotated[
+        str, typer.Option(metavar="gptq|nearest", help="Of weights, as the export's --rounding.")
+    ] = "gptq",
     layers: Annotated[
         int | None, typer.Option(help="Stop after so many; the same command with more goes on.")
     ] = None,
@@ -40,7 +43,8 @@ def command(
         ),
     ] = None,
     clipping: Annotated[
-        bool, typer.Option("--clipping/--no-clipping", help="Learn where scales end, too.")
+        bool,
+        typer.Option("--clipping/--no-clipping", help="Learn where scales end; not with gptq."),
     ] = True,
     swiglu_bits: Annotated[
         int | None, typer.Option(help="Of gate and up inside the activation; 18 as exported.")
@@ -68,13 +72,14 @@ def command(
     The file grows by a block at a time. After Ctrl-C the same command goes on where it ends, and
     the result is the same. Losses are of text that took no part in learning.
 
-    Known limits: runs on the CPU, one layer in memory. Weights are still rounded to nearest, and
-    factors serve the bits that they were learned for.
+    Known limits: runs on the CPU, one layer in memory. Factors serve the bits and the basis that
+    they were learned for.
     """
     from calibration import FsbrPlan, learn_factors
 
     plan = FsbrPlan(
         without=tuple(without or ()),
+        rounding=rounding,
         clipping=clipping,
         swiglu_bits=swiglu_bits,
         objective=objective,
@@ -104,7 +109,7 @@ def command(
     rows = [[entry[column] for column in columns] for entry in learned.log["layers"]]
     out.table("Loss", columns, rows)
     out.say(f"{output}: {len(learned.layers)} layers for {learned.log['bits']}")
-    out.say("next: edgeport export illm --factors, with the same checkpoint and bits")
+    out.say("next: edgeport export illm --factors, with the same checkpoint, basis and bits")
     out.result({"path": str(output), **learned.log})
 
 
@@ -112,6 +117,6 @@ def _said(entry: BlockLoss) -> str:
     """One line a block."""
     kept = f"epoch {entry.epoch}" if entry.kept else "not better, the start stays"
     return (
-        f"layer {entry.layer}: loss {entry.nearest:.4g} to nearest, {entry.start:.4g} smoothed, "
-        f"{entry.learned:.4g} learned ({kept})"
+        f"layer {entry.layer}: loss {entry.nearest:.4g} to nearest, "
+        f"{entry.start:.4g} to begin with, {entry.learned:.4g} learned ({kept})"
     )

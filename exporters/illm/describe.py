@@ -28,7 +28,7 @@ def describe(
 
     Args:
         special: names of special tokens to their text.
-        text: what smoothing statistics came from.
+        text: what statistics came from.
     """
     integer = options.precision == "integer"
     c = source.config
@@ -55,7 +55,7 @@ def describe(
         "head_bits": 8,
         "head_row_bits": 16,
         "smoothing": options.smoothing,
-        "smoothing_text": text,
+        "text": text,
         "basis": options.basis,
         "rounding": options.rounding,
         "runtime": options.runtime,

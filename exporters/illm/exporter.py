@@ -25,9 +25,9 @@ from exporters.illm.placing import (
     residual_exponent,
     to_nearest,
 )
-from exporters.illm.rotation import in_basis
+from exporters.illm.rotation import BASES, in_basis
 from exporters.illm.rounding import Moments, round_against
-from exporters.illm.sample_text import chunks, sample_text
+from exporters.illm.sample_text import BUILT_IN, CalibrationText, calibration_text
 from exporters.illm.smoothing import PAIRS, analytic_factors, smooth
 from exporters.illm.source import Layer, Source, open_source
 from exporters.illm.tokenizer import Tokenizer, attach
@@ -60,15 +60,15 @@ def export(
     _require_matching(tokenizer, source)
     longest = MAX_KEYS if chosen.runtime == "tensorrt" else MAX_CONTEXT
     context = min(chosen.context or longest, source.config.context)
-    based = in_basis(source, chosen.basis)
-    learned = _learned(chosen, based)
+    learned, text = _learned(chosen, source), BUILT_IN
     if chosen.precision == "float":
         proto = FloatEmission(source.config, context).write(source)
     else:
-        proto = _integer(based, tokenizer, chosen, context, learned, progress)
+        heard = _calibration_text(tokenizer, chosen, min(context, _TEXT_TOKENS))
+        based, text = in_basis(source, chosen.basis), heard.name
+        proto = _integer(based, heard, chosen, context, learned, progress)
     require_known_operators(proto)
     attach(proto, source.texts)
-    text = "built-in English text" if chosen.text is None else chosen.text.name
     special = dict(source.texts.special_tokens)
     spec = describe(source, chosen, context=context, special=special, text=text)
     file = save_model(proto, output, spec=spec, overwrite=chosen.overwrite)
@@ -87,16 +87,15 @@ def export(
 
 def _integer(
     source: Source,
-    tokenizer: Tokenizer,
+    heard: CalibrationText,
     options: ExportOptions,
     context: int,
     learned: LearnedFactors,
     progress: Progress | None,
 ) -> onnx.ModelProto:
     """Two passes over the layers: the stream's range first, since its unit is in every layer."""
-    texts = _calibration_tokens(tokenizer, options, min(context, _TEXT_TOKENS))
-    rounders = _rounders(source, options, texts)
-    texts = texts[:_TEXT_PIECES]
+    rounders = _rounders(source, options, heard.pieces)
+    texts = heard.pieces[:_TEXT_PIECES]
     peak, layers = 0.0, source.config.layers
     seen: list[Peaks] = []
     for index, (_, peaks) in enumerate(observe(source, texts)):
@@ -131,12 +130,6 @@ def _rounders(
     """What rounds each layer's matrices; to be asked with the layers in order, smoothed."""
     if options.rounding == "nearest":
         return lambda _: to_nearest
-    tokens = sum(map(len, texts))
-    if tokens < _GPTQ_TOKENS:
-        raise UserError(
-            f"{options.text} has {tokens} tokens; --rounding gptq takes {_GPTQ_TOKENS} or more",
-            fix="Give a longer --text, or --rounding nearest",
-        )
     streams = [torch.from_numpy(source.embedding()[ids]) for ids in texts]
     levels = LEVELS[options.bits.activations]
 
@@ -177,26 +170,22 @@ def _learned(options: ExportOptions, source: Source) -> LearnedFactors:
     if options.factors is None:
         return LearnedFactors({}, {})
     learned = load_learned(options.factors)
-    require_fitting(learned, source, options.bits, options.factors)
+    for basis in BASES:
+        if basis != options.basis and learned.belong_to(in_basis(source, basis)):
+            raise UserError(
+                f"the factors in {options.factors} were learned for --basis {basis}, the export "
+                f"has --basis {options.basis}",
+                fix=f"Use --basis {basis}, or learn them again: edgeport smooth",
+            )
+    require_fitting(learned, in_basis(source, options.basis), options.bits, options.factors)
     return learned
 
 
-def _calibration_tokens(
-    tokenizer: Tokenizer, options: ExportOptions, length: int
-) -> list[list[int]]:
-    if options.text is None:
-        text = sample_text()
-    else:
-        try:
-            text = options.text.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"cannot read calibration text from {options.text}: {error}",
-                fix="Give a UTF-8 text file with --text",
-            ) from error
-    pieces = _GPTQ_PIECES if options.rounding == "gptq" else _TEXT_PIECES
-    enough = text[: 16 * length * pieces]  # a token is rarely longer; no need to read a novel
-    return chunks(tokenizer.encode(enough), length, pieces)
+def _calibration_text(tokenizer: Tokenizer, options: ExportOptions, length: int) -> CalibrationText:
+    pieces, least = _TEXT_PIECES, 0
+    if options.rounding == "gptq":
+        pieces, least = _GPTQ_PIECES, _GPTQ_TOKENS
+    return calibration_text(options.text, tokenizer, length=length, pieces=pieces, least=least)
 
 
 def _require_covered(source: Source) -> None:
@@ -221,14 +210,14 @@ def _require_matching(tokenizer: Tokenizer, source: Source) -> None:
 def _says(options: ExportOptions, context: int, text: str, learned: str) -> tuple[str, ...]:
     if options.precision == "float":
         return (f"float32, the reference of comparisons; context {context}",)
-    how = f"{options.smoothing} smoothing ({text})"
+    how = [f"{options.basis} basis"]
     if options.factors is not None:
-        how = f"learned smoothing in {learned} layers ({options.factors.name})"
-    how += "".join(
-        f", {what}" for what in (options.basis, options.rounding) if what not in ("own", "nearest")
-    )
+        how.append(f"learned smoothing in {learned} layers ({options.factors.name})")
+    elif options.smoothing != "none":
+        how.append(f"{options.smoothing} smoothing")
+    how.append("rounded by GPTQ" if options.rounding == "gptq" else "rounded to nearest")
     kind = "integers for TensorRT" if options.runtime == "tensorrt" else "integer-only"
-    return (f"{kind} {options.bits}, {how}; context {context}",)
+    return (f"{kind} {options.bits}, {', '.join(how)}; {text}; context {context}",)
 
 
 def _parameters(source: Source) -> int:

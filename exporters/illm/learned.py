@@ -52,6 +52,10 @@ class LearnedFactors:
     layers: Mapping[int, LearnedLayer]
     log: Mapping[str, Any]
 
+    def belong_to(self, source: Source) -> bool:
+        """Whether they were learned for this checkpoint in this basis."""
+        return bool(self.log.get("checkpoint") == source.sha256)
+
 
 def save_learned(learned: LearnedFactors, path: Path, *, overwrite: bool = False) -> None:
     """Write ``learned``; what was at ``path`` before stays until the new file is whole."""
@@ -113,10 +117,8 @@ def require_fitting(learned: LearnedFactors, source: Source, bits: Bits, path: P
     Raises:
         UserError: another checkpoint, other bits, or shapes of another network.
     """
-    if learned.log.get("checkpoint") != source.sha256:
-        raise UserError(
-            f"the factors in {path} belong to another checkpoint, or to another --basis", fix=_AGAIN
-        )
+    if not learned.belong_to(source):
+        raise UserError(f"the factors in {path} belong to another checkpoint", fix=_AGAIN)
     learned_bits = learned.log.get("bits")
     if learned_bits != str(bits):
         raise UserError(

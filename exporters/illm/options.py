@@ -32,11 +32,12 @@ class ExportOptions:
         smoothing: ``analytic`` or ``none``; ``learned`` where there are ``factors``. Not given, it
             is analytic in the checkpoint's own basis and none in the rotated one, where channels
             are alike.
-        factors: what ``edgeport smooth`` learned for this checkpoint and these bits; layers that
-            it does not hold are smoothed analytically.
-        basis: ``own``, or ``rotated``: no channel stands out, see `exporters.illm.rotation`.
-        rounding: of weights: ``nearest``, or ``gptq``, which needs a ``text`` of its own.
-        text: UTF-8 text that smoothing statistics come from; None for a short English one.
+        factors: what ``edgeport smooth`` learned for this checkpoint, basis and bits; layers that
+            it does not hold are smoothed as without.
+        basis: ``rotated``: no channel stands out, see `exporters.illm.rotation`; or ``own``.
+        rounding: of weights: ``gptq`` or ``nearest``.
+        text: UTF-8 text that statistics come from; None for a short English one, which also
+            follows a text that is too short for GPTQ, see `exporters.illm.sample_text`.
         context: positions that the file is made for; None for what the network was trained for,
             at most 8192.
         functions: keep the operators as functions; False writes their bodies out, for runtimes
@@ -49,10 +50,10 @@ class ExportOptions:
     checkpoint: Path
     precision: str = "integer"
     bits: Bits = field(default_factory=Bits)
-    smoothing: str = "analytic"
+    smoothing: str = "none"
     factors: Path | None = None
-    basis: str = "own"
-    rounding: str = "nearest"
+    basis: str = "rotated"
+    rounding: str = "gptq"
     text: Path | None = None
     context: int | None = None
     functions: bool = True
@@ -81,18 +82,13 @@ class ExportOptions:
                 values[name] = Path(values[name])
         if "bits" in values:
             values["bits"] = parse_bits(values["bits"])
-        natural = "none" if values.get("basis") == "rotated" else "analytic"
+        natural = "analytic" if values.get("basis") == "own" else "none"
         result = cls(**{"smoothing": natural, **values})
         _require("precision", result.precision, PRECISIONS)
         _require("smoothing", result.smoothing, SMOOTHINGS)
         _require("basis", result.basis, BASES)
         _require("rounding", result.rounding, ROUNDINGS)
         _require("runtime", result.runtime, RUNTIMES)
-        if result.rounding == "gptq" and result.text is None:
-            raise UserError(
-                "--rounding gptq learns from text, and the built-in one is too short",
-                fix="Give some thousand words of your domain with --text",
-            )
         if result.basis == "rotated" and result.smoothing == "analytic":
             raise UserError(
                 "--smoothing analytic is for the checkpoint's own basis: peaks of single channels, "

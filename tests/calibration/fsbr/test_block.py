@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from calibration.fsbr.block import Block, rounded, run_block, smoothed
+from calibration.fsbr.held import MATRICES, Held, held_errors
 from calibration.fsbr.plan import PAIRS
 from calibration.fsbr.rounding import Levels, round_columns, round_rows
 from exporters.illm.config import Config
 from exporters.illm.float_decoder import run_layer
+from exporters.illm.rounding import Moments, round_against
 from exporters.illm.smoothing import Factors, smooth
 from exporters.illm.source import Layer, open_source
 from exporters.illm.weights import LEVELS, quantize_columns
@@ -99,6 +101,23 @@ def test_columns_are_rounded_as_the_exporter_rounds_them(bits: int) -> None:
         assert off.mean() < 0.01
 
 
+def test_held_errors_are_what_gptq_does(folder: Folder) -> None:
+    """At the factors they were taken at; elsewhere they grow with the column's scale."""
+    layer, config, hidden = opened(folder("llama-tied"))
+    levels = Levels(weights=7, activations=RowRounding.whole(7))
+    held = held_errors(layer, [hidden], config, levels)
+    moments = Moments(7)
+    run_layer(hidden, layer, config, moments)
+    block = Block.of(layer)
+    for name in MATRICES:
+        right = round_against(moments.by_matrix[name], getattr(layer, name), 4).real
+        found = getattr(rounded(block, levels, held), name)
+        # float32 of what is float64 there
+        np.testing.assert_allclose(found.numpy(), right, atol=1e-5 * np.abs(right).max())
+        twice = replace(block, **{name: 2 * getattr(block, name)})
+        torch.testing.assert_close(getattr(rounded(twice, levels, held), name), 2 * found)
+
+
 def test_rounding_has_the_gradient_of_the_identity() -> None:
     x = torch.tensor([[0.3, -1.0, 0.6]], requires_grad=True)
     y = round_rows(x, RowRounding.whole(7))
@@ -142,6 +161,6 @@ def test_rounding_is_where_the_levels_are(folder: Folder) -> None:
     ]
     assert 0 < errors[0] < errors[1] / 30  # 4 bits fewer: 16 times the step, 256 times the energy
     assert errors[2] > 0
-    weights = rounded(block, Levels(weights=7), {})
+    weights = rounded(block, Levels(weights=7), Held())
     assert not torch.equal(weights.qkv, block.qkv)
-    assert torch.equal(rounded(block, Levels(), {}).qkv, block.qkv)
+    assert torch.equal(rounded(block, Levels(), Held()).qkv, block.qkv)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from calibration import FsbrPlan, learn_factors
-from calibration.fsbr.block import MATRICES, Block
+from calibration.fsbr.held import MATRICES
 from calibration.fsbr.plan import PAIRS
 from calibration.fsbr.reconstruction import Task, outputs
 from calibration.fsbr.rounding import Levels, round_columns, round_rows
@@ -31,16 +31,17 @@ from exporters.ops.quantize import RowRounding
 from tests.calibration.fsbr.test_block import drawn
 
 Folder = Callable[[str], Path]
-PLAN = FsbrPlan(epochs=4, pieces=40, tokens=32, rate=2e-2, clip_rate=5e-2)
+PLAN = FsbrPlan(epochs=4, pieces=40, tokens=32, rate=2e-2, clip_rate=5e-2, rounding="nearest")
+OWN = {"basis": "own", "rounding": "nearest"}
 QUICK = replace(PLAN, epochs=1, pieces=4)
 IDS = [5, 77, 200, 3, 3, 150, 319, 8, 41, 260, 12, 99, 17, 18, 310, 7] * 2
 
 
 @pytest.fixture(scope="module")
 def learned(folder: Folder, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Factors of the tiny network at W4A4."""
+    """Factors of the tiny network at W4A4, for weights that are rounded to nearest."""
     path = tmp_path_factory.mktemp("learned") / "factors.safetensors"
-    learn_factors(folder("llama-tied"), text, path, bits="W4A4", plan=PLAN)
+    learn_factors(folder("llama-tied"), text, path, bits="W4A4", basis="own", plan=PLAN)
     return path
 
 
@@ -89,11 +90,35 @@ def test_four_bits_are_better_than_rounding_to_nearest(
         "learned": {"factors": learned},
     }.items():
         path = tmp_path / f"{name}.onnx"
-        result = export("illm", path, checkpoint=checkpoint, bits="W4A4", **options)
+        result = export("illm", path, checkpoint=checkpoint, bits="W4A4", **OWN, **options)
         found[name] = sqnr_db(right, integer_logits(path, ids))
     assert found["learned"] > found["nearest"] + 0.5, found
     assert found["learned"] > found["analytic"]
     assert "learned smoothing in 2 of 2 layers (factors.safetensors)" in result.report["says"][0]
+
+
+def test_what_is_learned_for_gptq_helps_beyond_it(
+    folder: Folder, text: Path, tmp_path: Path
+) -> None:
+    """In the rotated basis, on text that nothing was learned from; GPTQ alone is what it begins
+    with, and a part of every loss."""
+    checkpoint, path = folder("llama-untied"), tmp_path / "factors.safetensors"
+    plan = replace(PLAN, rounding="gptq", rate=4e-2)
+    log = learn_factors(checkpoint, text, path, bits="W4A4", plan=plan).log
+    for entry in log["layers"]:
+        assert entry["kept"]
+        assert entry["learned"] < entry["start"] < entry["nearest"]
+    assert log["plan"]["rounding"] == "gptq"
+    assert not any(layer.clipping for layer in load_learned(path).layers.values())
+    source = open_source(checkpoint)
+    ids = Tokenizer(source.texts).encode(sample_text())[-120:]
+    right = logits(source, ids)
+    found = {}
+    for name, options in {"gptq": {}, "learned": {"factors": path}}.items():
+        file = tmp_path / f"{name}.onnx"
+        export("illm", file, checkpoint=checkpoint, bits="W4A4", text=text, **options)
+        found[name] = sqnr_db(right, integer_logits(file, ids))
+    assert found["learned"] > found["gptq"], found
 
 
 @pytest.mark.parametrize("kind", ["llama-tied", "qwen2"])
@@ -112,7 +137,7 @@ def test_the_student_computes_what_the_integer_network_does(
     one = LearnedLayer(drawn(source.config, *PAIRS), clips)
     log = {"checkpoint": source.sha256, "bits": bits}
     save_learned(LearnedFactors({0: one, 1: one}, log), path)
-    export("illm", tmp_path / "m.onnx", checkpoint=checkpoint, bits=bits, factors=path)
+    export("illm", tmp_path / "m.onnx", checkpoint=checkpoint, bits=bits, factors=path, **OWN)
     student = student_logits(source, one, Bits())
     integer, right = integer_logits(tmp_path / "m.onnx", IDS), logits(source, IDS)
     # single roundings fall differently, no more: what parts the integer network from the float one
@@ -123,8 +148,8 @@ def test_the_student_computes_what_the_integer_network_does(
 def student_logits(source: Source, learned: LearnedLayer, bits: Bits) -> Any:
     hidden = [round_rows(torch.from_numpy(source.embedding()[IDS]), RowRounding.whole(127))]
     for index in range(source.config.layers):
-        block = Block.of(source.layer(index))
-        task = Task(index, block, Factors(), source.config, Levels.of(bits), QUICK)
+        layer = source.layer(index)
+        task = Task(index, layer, Factors(), source.config, Levels.of(bits), QUICK)
         hidden = outputs(task, learned, hidden)
     normed = rms_norm(hidden[0], source.final_gain(), source.config.epsilon)
     head = round_columns(torch.from_numpy(source.head().T.copy()), 127)
@@ -183,9 +208,12 @@ def test_the_first_layers_alone_are_of_use(folder: Folder, text: Path, tmp_path:
 def test_a_pair_that_is_left_out_is_not_learned(
     folder: Folder, text: Path, tmp_path: Path, pair: str
 ) -> None:
-    plan = replace(QUICK, without=(pair,), swiglu_bits=8, clipping=False, augment=True, pieces=2)
+    choices = {"swiglu_bits": 8, "clipping": False, "augment": True, "pieces": 2}
+    plan = replace(QUICK, without=(pair,), **choices)
     path = tmp_path / "factors.st"
-    found = learn_factors(folder("llama-tied"), text, path, plan=plan, layers=1).layers[0]
+    found = learn_factors(
+        folder("llama-tied"), text, path, basis="own", plan=plan, layers=1
+    ).layers[0]
     missing = {name for name, factor in vars(found.factors).items() if factor is None}
     assert missing == {pair}
     assert found.clipping == {}
@@ -233,9 +261,9 @@ def test_bad_input_is_named(folder: Folder, text: Path, tmp_path: Path, learned:
     assert not path.exists()
     before = learned.read_bytes()
     with pytest.raises(UserError, match=r"of another run: plan differ\. Choose another -o"):
-        learn_factors(checkpoint, text, learned, plan=replace(PLAN, seed=1))
+        learn_factors(checkpoint, text, learned, basis="own", plan=replace(PLAN, seed=1))
     with pytest.raises(UserError, match="of another run: checkpoint, bits"):
-        learn_factors(folder("qwen2"), text, learned, bits="W4A8", plan=PLAN)
+        learn_factors(folder("qwen2"), text, learned, bits="W4A8", basis="own", plan=PLAN)
     assert learned.read_bytes() == before
 
 
@@ -271,12 +299,13 @@ def test_factors_of_something_else_are_refused(
         ({"factors": tmp_path / "0.attention.st"}, "'0.attention' in .* is not positive"),
         ({"factors": tmp_path / "0.other.st"}, "unknown tensor '0.other'"),
         ({"factors": tmp_path / "0.ffn.st"}, "'0.ffn' in .* does not fit this network"),
+        ({"basis": "rotated"}, "learned for --basis own, the export has --basis rotated. Use --b"),
         ({"bits": "W8A8"}, r"learned for W4A4, the export is W8A8\. Use --bits W4A4"),
         ({"checkpoint": folder("qwen2")}, "belong to another checkpoint"),
         ({"smoothing": "none"}, "--factors and --smoothing exclude each other"),
         ({"precision": "float"}, "--factors and --precision float exclude each other"),
     ]
-    base = {"checkpoint": folder("llama-tied"), "bits": "W4A4", "factors": learned}
+    base = {"checkpoint": folder("llama-tied"), "bits": "W4A4", "factors": learned, **OWN}
     for given, words in cases:
         with pytest.raises(UserError, match=words):
             export("illm", tmp_path / "m.onnx", **{**base, **given})

@@ -18,9 +18,8 @@ def test_the_command_writes_a_model_and_says_what(
     path = tmp_path / "m.onnx"
     base = ["export", "illm", "--checkpoint", checkpoint, "-o", str(path)]
     assert run([*base, "--bits", "W4A8", "--context", "64"]) == 0
-    assert (
-        "integer-only W4A8, analytic smoothing (built-in English text)" in capsys.readouterr().out
-    )
+    says = "integer-only W4A8, rotated basis, rounded by GPTQ; built-in English text; context 64"
+    assert says in " ".join(capsys.readouterr().out.split())
     spec = ModelFile(path).require_spec()
     assert spec.geometry["context"] == 64
     assert run([*base, "--overwrite", "--precision", "float", "--json"]) == 0

@@ -23,7 +23,7 @@ from exporters.illm.placing import (
     quantize_layer,
     residual_exponent,
 )
-from exporters.illm.rotation import in_basis
+from exporters.illm.rotation import BASES, in_basis
 from exporters.illm.sample_text import chunks, sample_text
 from exporters.illm.smoothing import PAIRS, Factors, analytic_factors, smooth
 from exporters.illm.source import open_source
@@ -98,13 +98,14 @@ def in_numpy(folder: Path, ids: list[int], bits: Bits, basis: str = "own") -> Ou
     )
 
 
+@pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnxruntime_gives_the_bits_of_numpy(
-    checkpoint: Checkpoint, tmp_path: Path, kind: str
+    checkpoint: Checkpoint, tmp_path: Path, kind: str, basis: str
 ) -> None:
     folder, _ = checkpoint(kind)
-    export("illm", tmp_path / "m.onnx", checkpoint=folder)
-    found, right = Runner(tmp_path / "m.onnx").step(IDS), in_numpy(folder, IDS, Bits())
+    export("illm", tmp_path / "m.onnx", checkpoint=folder, basis=basis, rounding="nearest")
+    found, right = Runner(tmp_path / "m.onnx").step(IDS), in_numpy(folder, IDS, Bits(), basis)
     np.testing.assert_array_equal(found["logits"], right.logits.raw)
     np.testing.assert_array_equal(found["logits_mantissa"], right.mantissa.raw)
     np.testing.assert_array_equal(found["next_token"], right.next_token.raw)
@@ -130,7 +131,8 @@ def test_a_prompt_gives_what_its_tokens_give_one_by_one(
 ) -> None:
     folder, _ = checkpoint("llama-tied")
     path = tmp_path / "m.onnx"
-    export("illm", path, checkpoint=folder, functions=functions, bits=bits, basis=basis)
+    options = {"functions": functions, "bits": bits, "basis": basis, "rounding": "nearest"}
+    export("illm", path, checkpoint=folder, **options)
     whole, stepped = Runner(path), Runner(path)
     at_once = whole.step(IDS)
     first = stepped.step(IDS[:5])
@@ -182,7 +184,8 @@ def test_fewer_bits_err_more_and_four_bits_are_packed(
         sizes.append(result.model.size_bytes)
     assert errors[0] > errors[1] + 8 > errors[2] + 16  # 6 dB a bit, less what 8-bit parts add
     layer_weights = 2 * (64 * (2 * 64 + 2 * 64) + 3 * 64 * 96)
-    assert sizes[0] - sizes[2] == pytest.approx(layer_weights / 2, rel=0.02)
+    # from 6 bits, whose rows are cut too: that takes some nodes
+    assert sizes[1] - sizes[2] == pytest.approx(layer_weights / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["llama-tied", "qwen2", "llama3-rope"])
@@ -292,7 +295,8 @@ def test_large_weights_lie_beside_the_file(
     monkeypatch.setattr(
         exporter, "save_model", lambda *a, **k: save_model(*a, **k, limit_bytes=10_000)
     )
-    model = export("illm", tmp_path / "m.onnx", checkpoint=folder).model
+    options = {"basis": "own", "rounding": "nearest"}
+    model = export("illm", tmp_path / "m.onnx", checkpoint=folder, **options).model
     assert [file.name for file in model.data_files] == ["m.onnx.data"]
     beside = Runner(tmp_path / "m.onnx").step(IDS)["logits"]
     np.testing.assert_array_equal(beside, in_numpy(folder, IDS, Bits()).logits.raw)

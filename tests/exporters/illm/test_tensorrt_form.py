@@ -15,6 +15,7 @@ from deploy.exact_floats import EXACT, audit_exact_floats
 from deploy.integer_audit import audit_integers
 from exporters.errors import UserError
 from exporters.illm import export
+from exporters.illm.rotation import BASES
 from exporters.modelfile import ModelFile
 from exporters.ops import NUMPY
 from exporters.ops.matmul import di_matmul
@@ -28,15 +29,21 @@ Checkpoint = Callable[[str], tuple[Path, Any]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "bits"),
-    [("llama-tied", "W8A8"), ("llama-untied", "W6A6"), ("qwen2", "W8A8"), ("llama-tied", "W4A4")],
+    ("kind", "bits", "basis"),
+    [
+        ("llama-tied", "W8A8", "rotated"),
+        ("llama-untied", "W6A6", "own"),
+        ("qwen2", "W8A8", "own"),
+        ("llama-tied", "W4A4", "rotated"),
+    ],
 )
 def test_it_gives_the_bits_of_the_other_form(
-    checkpoint: Checkpoint, tmp_path: Path, kind: str, bits: str
+    checkpoint: Checkpoint, tmp_path: Path, kind: str, bits: str, basis: str
 ) -> None:
     folder, _ = checkpoint(kind)
     for runtime in ("onnxruntime", "tensorrt"):
-        export("illm", tmp_path / f"{runtime}.onnx", checkpoint=folder, bits=bits, runtime=runtime)
+        options = {"bits": bits, "basis": basis, "runtime": runtime}
+        export("illm", tmp_path / f"{runtime}.onnx", checkpoint=folder, **options)
     right, found = (Runner(tmp_path / f"{r}.onnx") for r in ("onnxruntime", "tensorrt"))
     for ids in (IDS, [7], [301]):
         expected, given = right.step(ids, keep=1), found.step(ids)
@@ -44,15 +51,16 @@ def test_it_gives_the_bits_of_the_other_form(
             np.testing.assert_array_equal(given[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize("basis", BASES)
 def test_its_floats_are_proved_integers_and_the_graph_is_not_called_integer_only(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: Checkpoint, tmp_path: Path, basis: str
 ) -> None:
     folder, _ = checkpoint("llama-tied")
-    export("illm", tmp_path / "m.onnx", checkpoint=folder, runtime="tensorrt")
+    export("illm", tmp_path / "m.onnx", checkpoint=folder, runtime="tensorrt", basis=basis)
     proto = ModelFile(tmp_path / "m.onnx").proto
     found = audit_exact_floats(proto, 128)
     assert found.passed
-    assert found.products == 2 * (4 + 2 + 1) - 1 + 0 or found.products > 10
+    assert found.products >= 2 * (4 + 2) + 1  # matrices and attention's two, and the output matrix
     assert 0 < found.largest <= EXACT
     found.require(tmp_path / "m.onnx")
     assert not audit_integers(proto).passed
@@ -149,10 +157,14 @@ def _run(model: onnx.ModelProto, **feeds: Any) -> dict[str, Any]:
     return dict(zip(names, session.run(None, feeds), strict=True))
 
 
-def test_tensorrt_builds_the_whole_decoder(checkpoint: Checkpoint, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "basis"), [("W8A8", "rotated"), ("W4A4", "own")])
+def test_tensorrt_builds_the_whole_decoder(
+    checkpoint: Checkpoint, tmp_path: Path, bits: str, basis: str
+) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
     folder, _ = checkpoint("llama-tied")
-    export("illm", tmp_path / "m.onnx", checkpoint=folder, runtime="tensorrt")
+    options = {"runtime": "tensorrt", "bits": bits, "basis": basis}
+    export("illm", tmp_path / "m.onnx", checkpoint=folder, **options)
     model = ModelFile(tmp_path / "m.onnx")
     ranges = tuple(
         ShapeRange(port.name, *(_sized(port.shape, size) for size in (1, 8, 64)))
