@@ -86,10 +86,10 @@ def tokenizer_json() -> str:
 
 
 def write_gguf(network: Any, path: Path) -> None:
-    """``network`` (LLaMA) as llama.cpp stores it: q and k with neighbouring rotary pairs."""
+    """``network`` as llama.cpp stores it: q and k of LLaMA with neighbouring rotary pairs."""
     gguf = pytest.importorskip("gguf")
     c = network.config
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, c.model_type)
     writer.add_block_count(c.num_hidden_layers)
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)
@@ -115,6 +115,7 @@ def write_gguf(network: Any, path: Path) -> None:
         "model.layers": "blk",
     }
     heads = {"q_proj": c.num_attention_heads, "k_proj": c.num_key_value_heads}
+    heads = heads if c.model_type == "llama" else {}
     for name, tensor in network.state_dict().items():
         if name == "lm_head.weight" and c.tie_word_embeddings:
             continue

@@ -38,7 +38,7 @@ def test_the_decoder_agrees_with_transformers(checkpoint: Checkpoint, kind: str)
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("kind", ["llama-tied", "llama-untied"])
+@pytest.mark.parametrize("kind", ["llama-tied", "llama-untied", "qwen2"])
 def test_gguf_gives_the_same_network(checkpoint: Checkpoint, kind: str, tmp_path: Path) -> None:
     _, network = checkpoint(kind)
     write_gguf(network, tmp_path / "m.gguf")
