@@ -1,6 +1,7 @@
 """Where each loss comes from: the metric and the SQNR rung by rung, every difference with an owner.
 
     loss of a rung   = metric of the rung before - metric of this one, by a paired interval
+                       Every metric that the recipe names has one; the first is the waterfall's own
     SQNR of a rung   = of its scores against those of the rung before; total: against the first.
                        Of the first few samples: scores are many, and differ little between samples
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from calibration.samples.base import Array, inputs_of
 from deploy.metrics.gathering import Gathering
+from deploy.metrics.pooled import PairedMetric
 from deploy.metrics.tensors import ErrorAccumulator
 from deploy.rungs import Rung, rungs, stage_before
 from exporters.witness import SCORES
@@ -73,9 +75,9 @@ class _Step:
     """One rung against the one before, and its scores against the first's."""
 
     def __init__(self, place: Workplace, rung: Rung) -> None:
-        named = place.recipe.metric
         self.rung = rung
-        self._run = Gathering(place.spec, named.partition(",")[0] if named else None)
+        self._names = names_of(place.recipe)
+        self._run = Gathering(place.spec, place.recipe.metric)
         self._step, self._total = ErrorAccumulator(), ErrorAccumulator()
         self._scored = 0
 
@@ -98,20 +100,35 @@ class _Step:
             self._step.update(last, now)
 
     def row(self, samples: int) -> JSON:
-        metric = next((one for one in self._run.paired() if one.reference is not None), None)
         row = _row(self.rung.stage, self.rung.owner, self.rung.after, samples=samples)
-        if metric is not None:
-            row |= {"metric": metric.name, "unit": metric.unit, "value": metric.candidate}
-        if metric is not None and self.rung.owner:
-            row["loss"] = metric.loss
-            if metric.interval is not None:  # 0.0 - 0.0 has no sign
-                row |= {"low": 0.0 - metric.interval.high, "high": 0.0 - metric.interval.low}
+        if metrics := self._metrics():
+            row |= metrics[0] | {"also": metrics[1:]}
         for key, errors in (("step_sqnr_db", self._step), ("sqnr_db", self._total)):
             found = errors.result()
             if found.count and self.rung.owner:
                 row |= {key: found.sqnr_db if math.isfinite(found.sqnr_db) else None}
                 row |= {"exact": found.max_abs == 0} if errors is self._step else {}
         return row
+
+    def _metrics(self) -> list[JSON]:
+        """Value and loss: of the first metric, then of the others that the recipe names."""
+        found = [one for one in self._run.paired() if one.reference is not None]
+        also = [one for one in found[1:] if one.name in self._names[1:]]
+        return [self._metric(one) for one in (*found[:1], *also)]
+
+    def _metric(self, metric: PairedMetric) -> JSON:
+        row: JSON = dict.fromkeys(("loss", "low", "high"))
+        row |= {"metric": metric.name, "unit": metric.unit, "value": metric.candidate}
+        if self.rung.owner:
+            row["loss"] = metric.loss
+            if metric.interval is not None:  # 0.0 - 0.0 has no sign
+                row |= {"low": 0.0 - metric.interval.high, "high": 0.0 - metric.interval.low}
+        return row
+
+
+def names_of(recipe: Recipe) -> list[str]:
+    """Metrics that the recipe names; empty for the task's own."""
+    return recipe.metric.split(",") if recipe.metric else []
 
 
 def _described(outputs: Outputs) -> list[TensorInfo]:
@@ -144,40 +161,53 @@ def waterfall_of(
     """
     known = {row["stage"]: row for row in rows}
     compared = {one["name"]: one for one in verify}
+    names = names_of(recipe)
     last = []
     for part, engine in zip(recipe.engines, engines, strict=True):
         why_not = engine["missing"] or NOT_RUN
         before = known.get(stage_before(part.source))
         found = compared.get(part.name)
-        last.append(_on_device(part.name, "engine builder", before, found, why_not))
+        last.append(_on_device(part.name, "engine builder", before, found, names, why_not))
     if not recipe.engines:
         last.append(_row("engine", "engine builder", missing=NO_ENGINE))
     for board, one in zip(recipe.boards, boards, strict=True):
         before = known.get(stage_before(board.source))
-        found = None if one.get("missing") else one
-        last.append(
-            _on_device(board.name, "board's runtime", before, found, one.get("missing", ""))
-        )
+        why_not = one.get("missing", "")
+        found = None if why_not else one
+        last.append(_on_device(board.name, "board's runtime", before, found, names, why_not))
     if not recipe.boards:
         last.append(_row("board", "board's runtime", missing=NO_BOARD))
     return [*rows, *last]
 
 
 def _on_device(
-    stage: str, owner: str, before: JSON | None, found: JSON | None, why_not: str
+    stage: str,
+    owner: str,
+    before: JSON | None,
+    compared: JSON | None,
+    names: Sequence[str],
+    why_not: str,
 ) -> JSON:
     """A row from a comparison with FP32; its loss is against the rung before, on equal terms."""
     after = before["stage"] if before is not None else ""
-    if found is None:
+    if compared is None:
         return _row(stage, owner, after, missing=why_not)
-    report = found["report"]
+    report = compared["report"]
     row = _row(stage, owner, after, samples=len(report["samples"]))
-    metric = next((one for one in report["paired"] if one["reference"] is not None), None)
-    if metric is None:
-        return row
+    found = [one for one in report["paired"] if one["reference"] is not None]
+    also = [one for one in found[1:] if one["name"] in names[1:]]
+    metrics = [_of_device(one, len(report["samples"]), before) for one in (*found[:1], *also)]
+    return row | metrics[0] | {"also": metrics[1:]} if metrics else row
+
+
+def _of_device(metric: JSON, samples: int, before: JSON | None) -> JSON:
+    """One metric of a comparison with FP32; a loss where the rung before has it of as much."""
+    row: JSON = dict.fromkeys(("loss", "low", "high"))
     row |= {key: metric[name] for key, name in _OF_PAIRED.items()}
-    if before is not None and all(before[key] == row[key] for key in ("samples", "metric")):
-        row["loss"] = before["value"] - row["value"] if not metric["output"] else None
+    if before is not None and before["samples"] == samples and not metric["output"]:
+        known = {one["metric"]: one["value"] for one in (before, *before["also"])}
+        if row["metric"] in known:
+            row["loss"] = known[row["metric"]] - row["value"]
     return row
 
 
@@ -189,4 +219,4 @@ def _row(
 ) -> JSON:
     numbers = dict.fromkeys(("value", "loss", "low", "high", "sqnr_db", "step_sqnr_db", "exact"))
     named = {"stage": stage, "owner": owner, "after": after, "samples": samples}
-    return {**named, "metric": "", "unit": "", **numbers, "missing": missing}
+    return {**named, "metric": "", "unit": "", **numbers, "also": [], "missing": missing}

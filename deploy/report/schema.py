@@ -245,23 +245,29 @@ class Agreement(_Part):
     alone: list[LayerAlone] | None = None
 
 
-class WaterfallStage(_Part):
-    """One form of the network against the one ``after`` it is made, or why there is no evidence.
+class WaterfallMetric(_Part):
+    """A metric of one stage; ``loss`` with its interval is of this step alone."""
 
-    ``loss`` with its interval is the metric's, of this step alone, and ``owner`` answers for it;
-    ``sqnr_db`` is against the first stage, None with ``exact`` for an exact copy.
-    """
-
-    stage: str
-    owner: str = ""
-    after: str = ""
-    samples: int = 0
     metric: str = ""
     unit: str = ""
     value: float | None = None
     loss: float | None = None
     low: float | None = None
     high: float | None = None
+
+
+class WaterfallStage(WaterfallMetric):
+    """One form of the network against the one ``after`` it is made, or why there is no evidence.
+
+    ``owner`` answers for the loss; ``also`` are further metrics that the recipe names; ``sqnr_db``
+    is against the first stage, None with ``exact`` for an exact copy.
+    """
+
+    stage: str
+    owner: str = ""
+    after: str = ""
+    samples: int = 0
+    also: list[WaterfallMetric] = Field(default_factory=list)
     sqnr_db: float | None = None
     step_sqnr_db: float | None = None
     exact: bool | None = None

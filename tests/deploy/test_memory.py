@@ -37,6 +37,14 @@ def test_run_judges_a_stream(model: Path) -> None:
     record = bundle.path / "stages" / "verify-int8-onnxruntime.json"
     assert any("that it left itself" in note for note in json.loads(record.read_text())["notes"])
     assert len(bundle.report["occupancy"]) == 3
+    rows = {row["stage"]: row for row in bundle.report["waterfall"] if not row["missing"]}
+    emulated = rows["int8-onnxruntime: Q/DQ emulated"]
+    before = rows[emulated["after"]]
+    assert emulated["metric"] == "miou"
+    for here, there in zip([emulated, *emulated["also"]], [before, *before["also"]], strict=True):
+        assert here["loss"] == pytest.approx(there["value"] - here["value"], abs=1e-9)
+    assert [one["metric"] for one in emulated["also"]] == ["raypq"]  # not those of one distance
+    assert "RayPQ" in (bundle.path / "report.html").read_text()
 
 
 def test_statistics_know_the_drive_again(

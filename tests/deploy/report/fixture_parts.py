@@ -442,4 +442,5 @@ def waterfall() -> list[dict[str, Any]]:
     ]
     rows[1] |= {"loss": 0.0, "low": 0.0, "high": 0.0}
     rows[2] |= {"loss": 0.8, "low": 0.3, "high": 1.3, "step_sqnr_db": 24.5, "exact": False}
+    rows[2]["also"] = [{"metric": "raypq", "value": 12.5, "loss": 1.5, "low": 0.7, "high": 2.3}]
     return [{**row, "metric": "" if "missing" in row else "miou", "samples": 4} for row in rows]
