@@ -85,7 +85,7 @@ def _tell_splits(out: Output, report: Report) -> None:
 
 
 def _tell_corrections(out: Output, report: Report) -> None:
-    _tell_gain(out, "weights", "rounded by learning", report.get("rounded_nodes", []))
+    _tell_gain(out, "weights", "rounded to cancel errors", report.get("rounded_nodes", []))
     _tell_gain(out, "biases", "corrected", report.get("corrected_nodes", []))
     outputs = report.get("bias_correction", {})
     if outputs and not any(layer["kept"] for layer in report["corrected_nodes"]):

@@ -15,7 +15,8 @@ from exporters.errors import UserError
 from exporters.files import sha256_bytes, write_text
 from exporters.modelfile import canonical_json
 
-SCHEMA = "edgeport.search/1"
+SCHEMA = "edgeport.search/2"
+"""Counted up when a measurement means something else: since 2, noise is of what decides outputs."""
 
 
 class Notebook:
@@ -55,11 +56,17 @@ class Notebook:
         try:
             content = json.loads(path.read_text())
             question, found = content["question"], content["measured"]
-            readable = content["schema"] == SCHEMA and isinstance(found, dict)
+            readable = isinstance(found, dict) and "/" in content["schema"]
         except (OSError, ValueError, KeyError, TypeError):
             readable = False
         if not readable:
             raise UserError(f"{path} holds no state of a search", fix="Name another --state")
+        if content["schema"] != SCHEMA:
+            raise UserError(
+                f"{path} was measured by another version of edgeport ({content['schema']}, "
+                f"not {SCHEMA})",
+                fix="Delete it, or name another --state",
+            )
         for key, value in self._question.items():
             if question.get(key) != value:
                 raise UserError(

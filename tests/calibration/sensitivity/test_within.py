@@ -234,6 +234,17 @@ def test_a_damaged_state_is_refused(file: ModelFile, tmp_path: Path) -> None:
         run(file, "sqnr_db>=1", means=Means(state=tmp_path / "state.json"))
 
 
+def test_a_state_that_an_older_version_measured_is_refused(file: ModelFile, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    means = Means(planted.latencies, planted.profile, state)
+    run(file, "sqnr_db>=1", means=means)
+    state.write_text(state.read_text().replace("edgeport.search/2", "edgeport.search/1"))
+    with pytest.raises(
+        UserError, match=r"another version of edgeport \(edgeport\.search/1.*Delete"
+    ):
+        run(file, "sqnr_db>=1", means=means, options={"overwrite": True})
+
+
 # ------------------------------------------------------------------ refusals
 
 
