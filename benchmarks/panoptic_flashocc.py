@@ -1,8 +1,8 @@
 """Full-size networks against PyTorch, engines that TensorRT-RTX builds, and what instances cost.
 
-    python benchmarks/panoptic_flashocc.py --variant flashocc-m3 --precision fp32
-    python benchmarks/panoptic_flashocc.py --variant panoptic-flashocc-8f-pano --precision int8
-    python benchmarks/panoptic_flashocc.py --variant panoptic-flashocc-tiny-pano --share
+    python -m benchmarks.panoptic_flashocc --variant flashocc-m3 --precision fp32
+    python -m benchmarks.panoptic_flashocc --variant panoptic-flashocc-8f-pano --precision int8
+    python -m benchmarks.panoptic_flashocc --variant panoptic-flashocc-tiny-pano --share
 
 Every export is compared with eager PyTorch at full size before it is written; what the comparison
 said is kept. Weights are seeded random ones: build time, size and the share of a frame do not
