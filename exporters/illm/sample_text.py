@@ -1,9 +1,8 @@
 """Text that an export's statistics come from: the user's, and a short one of our own.
 
 Ours is English (prose, speech, code, lists), written for this purpose, some 2,500 tokens long. It
-serves where none is given, and follows a text that is too short for GPTQ's second moments: with 400
-tokens of prose W4A8 of SmolLM2 lost a quarter of perplexity, with 8,000 an eighth, and without GPTQ
-it has four times the float network's. For another language or domain give your own.
+serves where none is given, and follows a text that is too short for GPTQ's second moments. For
+another language or domain give your own: at 4 bits it pays off for English, too (docs/illm.md).
 """
 
 from __future__ import annotations
