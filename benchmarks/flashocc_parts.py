@@ -1,14 +1,16 @@
-"""FlashOcc M0 and its two heavy parts as model files with sample sets, for comparing quantizers.
+"""FlashOcc as model files with sample sets, for comparing quantizers: trained, and M0 in parts.
 
     image   one camera image -> ResNet-50, FPN, depth net   [1, 3, 256, 704] -> depth, context
                                                             (logits of the depth bins, features)
     bev     pooled BEV map -> encoder, neck, head           [1, 64, 200, 200] -> logits
     m0      six camera images -> logits, all of it
+    mini    the same of flashocc-mini, whose weights were trained on the generated world
 
-Weights are seeded random ones with the statistics of trained networks: gains of BatchNorm spread
-from 0.5 to 1.5 and its shifts by 0.2, its means and variances measured on frames of the generated
-world. Residual branches have full weight, so that the network amplifies what a quantizer does to
-it: harder than a trained one, and therefore good for ranking quantizers. Not for anything else.
+Weights of the first three are seeded random ones with the statistics of trained networks: gains
+of BatchNorm spread from 0.5 to 1.5 and its shifts by 0.2, its means and variances measured on
+frames of the generated world. Residual branches have full weight, so that the network amplifies
+what a quantizer does to it: harder than a trained one, and therefore good for ranking quantizers.
+Not for anything else. What is claimed of FlashOcc is claimed of ``mini``.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class Part:
         return [inputs_of(sample) for sample in NpzSamples.open(self.held_out)]
 
 
-NAMES = ("image", "bev", "m0")
+RANDOM = ("image", "bev", "m0")
+NAMES = (*RANDOM, "mini")
 
 
 def make_parts(folder: Path, *, samples: int = 8) -> list[Part]:
@@ -65,10 +68,23 @@ def make_parts(folder: Path, *, samples: int = 8) -> list[Part]:
         Part(name, folder / f"{name}.onnx", folder / f"{name}.cal", folder / f"{name}.held")
         for name in NAMES
     ]
-    if not all(part.held_out.exists() for part in parts):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, {part.name: part for part in parts}, samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {part.name: part for part in parts}
+    if not all(named[name].held_out.exists() for name in RANDOM):
+        _write(folder, named, samples)
+    if not named["mini"].held_out.exists():
+        _write_trained(named["mini"], samples)
     return parts
+
+
+def _write_trained(part: Part, samples: int) -> None:
+    from exporters import export
+
+    export("flashocc-mini", part.model, logits=True, overwrite=True)
+    spec = ModelFile(part.model).require_spec()
+    rows = [inputs_of(sample) for sample in open_samples(f"synthetic:{2 * samples}:7", spec)]
+    write_samples(InMemorySamples(rows[:samples]), part.calibration)
+    write_samples(InMemorySamples(rows[samples:]), part.held_out)
 
 
 def _write(folder: Path, parts: Mapping[str, Part], samples: int) -> None:
@@ -186,7 +202,7 @@ def _feeds(network: FlashOcc, frames: list[Array]) -> dict[str, list[dict[str, A
 
     from exporters.flashocc.inference import CameraInput
 
-    rows: dict[str, list[dict[str, Array]]] = {name: [] for name in NAMES}
+    rows: dict[str, list[dict[str, Array]]] = {name: [] for name in RANDOM}
     with torch.no_grad():
         for index, frame in enumerate(frames):
             planes = CameraInput()(torch.from_numpy(frame))

@@ -1,4 +1,4 @@
-"""FlashOcc M0 and its parts: what each quantizer loses, how fast its file is, what it took.
+"""FlashOcc, trained and in parts: what each quantizer loses, how fast its file is, what it took.
 
     python -m benchmarks.flashocc_peers                          # everything: about an hour
     python -m benchmarks.flashocc_peers --parts bev --tools ort:minmax edgeport
@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.flashocc_parts import Part, make_parts
+from benchmarks.flashocc_parts import NAMES, Part, make_parts
 from benchmarks.peers import PeerResult, run_edgeport, run_peer
 from benchmarks.peers.judging import int8_coverage, speeds
 from exporters.errors import EdgeportError
@@ -38,13 +38,15 @@ Array = NDArray[Any]
 
 RESULTS = Path(__file__).parent / "results" / "flashocc_peers.json"
 
+PLAIN = ("--rounding", "nearest", "--no-correct-bias")
 OURS = {
     "edgeport": (),
-    "edgeport:minmax": ("--scales", "minmax", "--no-correct-bias"),
-    "edgeport:mse": ("--scales", "mse", "--no-correct-bias"),
-    "edgeport:auto": ("--no-correct-bias",),
-    "edgeport:equalize": ("--equalize", "--no-correct-bias"),
+    "edgeport:equalize": ("--equalize",),
+    "edgeport:minmax": ("--scales", "minmax", *PLAIN),
+    "edgeport:mse": ("--scales", "mse", *PLAIN),
 }
+"""The plain rows do what ONNX Runtime's minmax does: for comparing time and memory."""
+
 OURS_TENSORRT = {"edgeport:tensorrt": ()}
 PEERS = (
     "ort:minmax",
@@ -60,7 +62,7 @@ PEERS = (
     "modelopt:max",
 )
 TOOLS = (*OURS, *OURS_TENSORRT, *PEERS)
-CLASS_AXIS = {"image": 1, "bev": -1, "m0": -1}
+CLASS_AXIS = {"image": 1, "bev": -1, "m0": -1, "mini": -1}
 """Of the first output of each part."""
 
 
@@ -156,7 +158,7 @@ def timed(part: Part, folder: Path, rows: dict[str, Any], runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=["image", "bev", "m0"])
+    parser.add_argument("--parts", nargs="+", default=NAMES)
     parser.add_argument("--tools", nargs="+", default=TOOLS, help=f"of {', '.join(TOOLS)}; none")
     parser.add_argument("--time", action="store_true", help="measure the speed of all files")
     parser.add_argument("--runs", type=int, default=20, help="rounds of timing")
