@@ -158,6 +158,18 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def as_read(value: ir.Value) -> ir.Value:
+    """``value``, or its rounded self behind a Q/DQ pair where nothing reads it without."""
+    quantize = only_reader(value)
+    if quantize is None or quantize.op_type != "QuantizeLinear":
+        return value
+    dequantize = only_reader(quantize.outputs[0])
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return value
+    result: ir.Value = dequantize.outputs[0]
+    return result
+
+
 def result_of(node: ir.Node) -> ir.Value:
     """What ``node`` hands on once its epilogue is fused into it.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.graph.queries import as_read
 from calibration.graph.telling import telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
@@ -124,7 +125,7 @@ class Trial:
         values = _values(copy)
         copy.graph.outputs.clear()
         for told in self._told:
-            append_sums(copy.graph, values[told.name], told)
+            append_sums(copy.graph, as_read(values[told.name]), told)
         return copy
 
 

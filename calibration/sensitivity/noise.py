@@ -18,7 +18,7 @@ likely to be picked: by their own numbers, two boxes in the other order weigh mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import multiply_adds
+from calibration.graph.queries import as_read, multiply_adds
 from calibration.graph.telling import Judged, Telling, telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
@@ -126,8 +126,10 @@ class _Variants:
 def _shares(
     bench: Workbench, variants: _Variants, samples: Samples, workers: Workers
 ) -> Iterator[float]:
+    feeds = list(_feeds(bench, samples))
+    own = [[own_sums(one, feed) for one in variants.told] for feed in feeds]
     threads = 0 if workers.backend == "serial" else 1
-    fn = NoiseOf(list(_feeds(bench, samples)), variants.told, threads)
+    fn = NoiseOf(feeds, own, variants.told, threads)
     return map_samples(
         fn, variants, workers.backend, jobs=workers.jobs, scheduler=workers.scheduler
     )
@@ -158,7 +160,7 @@ def summing(model: ir.Model, told: Sequence[Telling]) -> ir.Model:
     values = {value.name: value for node in model.graph for value in node.outputs}
     model.graph.outputs.clear()
     for one in told:
-        append_sums(model.graph, values[one.name], one)
+        append_sums(model.graph, as_read(values[one.name]), one)
     RemoveUnusedNodesPass()(model)
     return model
 
@@ -169,11 +171,13 @@ class NoiseOf:
 
     Attributes:
         feeds: inputs with what the float model made of them (`fidelity.given_of`).
+        own: sums of the float model, of every feed and everything that is judged.
         told: what is judged.
         threads: of a session; 0 for all cores.
     """
 
     feeds: list[dict[str, Array]]
+    own: list[list[Floats]]
     told: list[Telling]
     threads: int = 0
 
@@ -181,10 +185,11 @@ class NoiseOf:
         session = open_session(variant["model"].tobytes(), self.threads, emulate=True)
         wanted = {value.name for value in session.get_inputs()}
         rows = []
-        for feed in self.feeds:
+        for feed, own in zip(self.feeds, self.own, strict=True):
             given = {name: array for name, array in feed.items() if name in wanted}
             seen = iter(session.run(None, given))
-            rows.append([sums_of(one, feed, seen) for one in self.told])
+            pairs = zip(self.told, own, strict=True)
+            rows.append([sums_of(one, real, seen) for one, real in pairs])
         return noise_share(self.told, rows)
 
 
@@ -192,11 +197,11 @@ Sums = tuple[Floats, ...]
 """Of one sample: of the float network, and those that the other one made."""
 
 
-def sums_of(told: Telling, given: Mapping[str, Array], seen: Iterator[Array]) -> Sums:
-    """Args: what is judged, `fidelity.given_of`, the outputs of a `summing` model that are left."""
+def sums_of(told: Telling, own: Floats, seen: Iterator[Array]) -> Sums:
+    """Args: what is judged, `fidelity.own_sums`, the outputs of a `summing` model that are left."""
     count = 1 if told.judged is Judged.ENERGY else 2
     made = [np.atleast_1d(np.asarray(next(seen), np.float64)) for _ in range(count)]
-    return (own_sums(told, given), *made)
+    return (own, *made)
 
 
 def noise_share(told: Sequence[Telling], rows: Sequence[Sequence[Sums]]) -> float:

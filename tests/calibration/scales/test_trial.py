@@ -117,6 +117,24 @@ def test_the_same_session_takes_other_scales(tmp_path: Path) -> None:
     assert trial.fidelities_db(scales).mean() == good
 
 
+def test_the_rounding_of_the_logits_themselves_counts(tmp_path: Path) -> None:
+    """Where integer kernels make them, labels are read from rounded logits."""
+    net = nets.Net([1, 4, 8, 8])
+    logits = net.conv("logits", net.conv("hidden", "x", (4, 8)), (8, CLASSES), 1, relu=False)
+    labels = net.node("labels", "ArgMax", logits, axis=1, keepdims=0)
+    proto = net.model(labels, dtype=onnx.TensorProto.INT64)
+    file = nets.saved(proto, tmp_path / "net.onnx")
+    job = Job(file, QuantizeOptions("onnxruntime"), nets.samples(proto, 4), None)
+    model = job.prepared()
+    placed = job.policy.place(model.graph, job.floats).tensors
+    assert "logits_out" in {value.name for value in placed}
+    form = job.policy.form
+    fine = {value: Scale(0.05, 128, form) for value in placed}
+    coarse = {v: Scale(0.4 if v.name == "logits_out" else 0.05, 128, form) for v in placed}
+    trial = Trial(job, model, WeightGrids(job.form, {}), 4)
+    assert trial.fidelities_db(coarse).mean() < trial.fidelities_db(fine).mean() - 1
+
+
 def test_labels_of_the_input_itself_tell_nothing(tmp_path: Path) -> None:
     net = nets.Net([1, 4, 8, 8])
     net.conv("conv", "x", (4, 8))

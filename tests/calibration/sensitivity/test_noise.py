@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from calibration.graph.telling import Judged, Telling
-from calibration.scales.fidelity import append_sums, given_of
+from calibration.scales.fidelity import append_sums, given_of, own_sums
 from calibration.sensitivity.noise import (
     BROKEN,
     Workers,
@@ -103,7 +103,7 @@ def of_pairs(told: Telling, *pairs: tuple[nets.Array, nets.Array]) -> float:
     for true, other in pairs:
         given = given_of([told], [true])
         seen = iter(session.run(None, {told.name: other, **given}))
-        rows.append([sums_of(told, given, seen)])
+        rows.append([sums_of(told, own_sums(told, given), seen)])
     return noise_share([told], rows)
 
 
@@ -153,8 +153,8 @@ def test_picked_boxes_are_judged_by_the_heads_they_come_from(tmp_path: Path) -> 
     first = net.node("first", "Squeeze", "places", net.constant("zero", np.array([0], np.int64)))
     proto = net.model("best", net.node("picked", "Gather", rows, first, axis=1))
     noise = measured(made(proto, tmp_path, policy="onnxruntime"))
-    # 8 bits: 40 dB or so of every rounding; by the picked rows themselves some came to 10 dB
-    assert all(share < 1e-3 for share in noise.values())
+    # 8 bits: 40 dB or so of every rounding; by the picked rows themselves four came to 11 to 14 dB
+    assert all(1e-9 < share < 1e-3 for share in noise.values())
 
 
 def test_what_is_not_finite_is_broken() -> None:
