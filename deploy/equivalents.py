@@ -163,6 +163,28 @@ def _verify_python(given: Params) -> str:
     return _program([f"from deploy import {names}"], [f"comparison = {call}", *ending])
 
 
+def _cast_python(given: Params) -> str:
+    options = dict(given)
+    _drop(options, "as_json")
+    if "keep_float" in options:
+        options["keep_float"] = tuple(options["keep_float"])
+    call = _call("cast", [options.pop("model"), options.pop("output")], options)
+    return _program(["from calibration import cast"], [f"result = {call}", "print(result.report)"])
+
+
+def _run_python(given: Params) -> str:
+    options = {key: given[key] for key in ("overwrite", "fresh") if key in given}
+    recipe = f"load_recipe(Path({_literal(given['recipe'])}))"
+    arguments = [recipe, _literal(given["output"]), *(f"{k}={v}" for k, v in options.items())]
+    return _program(
+        ["from pathlib import Path", "", "from deploy import load_recipe, run"],
+        [
+            f"bundle = run({', '.join(arguments)})",
+            'raise SystemExit(0 if bundle.report["verdict"]["status"] == "pass" else 1)',
+        ],
+    )
+
+
 def _export_recipe(given: Params) -> str:
     model: dict[str, Any] = {"variant": given["variant"]}
     own = {"checkpoint": "checkpoint", "rig": "rig", "seed": "seed", "image_input": "input"}
@@ -224,7 +246,25 @@ def _verify_recipe(given: Params) -> str:
     )
 
 
+def _cast_recipe(given: Params) -> str:
+    raise UserError(
+        f"a recipe casts the files that it makes, and {given['model']} is there already",
+        fix="Take --print-python; a recipe's fp16 file is that of engines from fp16",
+    )
+
+
+def _run_recipe(given: Params) -> str:
+    """The recipe as it was understood: defaults and absolute paths included."""
+    from deploy.recipe import load_recipe
+
+    whole = load_recipe(given["recipe"]).model_dump(mode="json", by_alias=True)
+    text: str = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+    return text
+
+
 PYTHON = {
+    "run": _run_python,
+    "cast": _cast_python,
     "export": _export_python,
     "quantize": _quantize_python,
     "build": _build_python,
@@ -232,6 +272,8 @@ PYTHON = {
     "verify": _verify_python,
 }
 RECIPES = {
+    "run": _run_recipe,
+    "cast": _cast_recipe,
     "verify": _verify_recipe,
     "export": _export_recipe,
     "quantize": _quantize_recipe,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-PRINTED = ("export", "quantize", "build", "bench", "verify")
+PRINTED = ("export", "quantize", "cast", "build", "bench", "verify", "run")
 """Commands whose work can be said otherwise."""
 
 _PYTHON = Annotated[

@@ -66,6 +66,32 @@ def test_a_quantization(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sha256_file(place / "made.onnx") == by_python
 
 
+def test_a_cast(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "cast m.onnx --keep-float occ_head -o made.onnx"
+    assert "'to': 'fp16'" in made_by_python(line, capsys)
+    by_python = sha256_file(place / "made.onnx")
+    assert run([*shlex.split(line), "--overwrite"]) == 0
+    assert sha256_file(place / "made.onnx") == by_python
+    capsys.readouterr()
+    assert run([*shlex.split(line), "--print-recipe"]) == 2
+    assert "m.onnx is there already" in capsys.readouterr().err
+
+
+def test_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is understood it is read again, and understood in the same way."""
+    nothing = "quantization: null\nverify: null\nbenchmark: null\n"
+    Path("short.yaml").write_text(f"model: {{file: m.onnx}}\n{nothing}")
+    line = "run short.yaml -o bundle"
+    whole = printed(line, "recipe", capsys)
+    assert "seed: 0" in whole
+    Path("whole.yaml").write_text(whole)
+    assert printed("run whole.yaml -o bundle", "recipe", capsys) == whole
+    with pytest.raises(SystemExit) as ended:
+        made_by_python(line, capsys)
+    assert ended.value.code == 1, "nothing was judged"
+    assert (place / "bundle" / "report.html").is_file()
+
+
 def test_a_comparison(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = 'verify m.onnx m.int8.onnx --samples e --require "agreement>=0.01"'
     with pytest.raises(SystemExit) as ended:
