@@ -5,6 +5,12 @@ this module is run by, as a file:
 
     python -m venv llama && llama/bin/pip install --no-binary llama-cpp-python llama-cpp-python
 
+Version 0.3.36 as it builds by itself for a CPU with AMX ended with a segmentation fault on prompts.
+Without AMX, and with all else that the CPU has, it works:
+
+    CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON
+        -DGGML_AVX512_BF16=ON -DGGML_AVX_VNNI=ON"
+
 The files hold the weights of the checkpoint quantized anew: every matrix in Q8_0, or in Q4_0 with
 the embedding (which is the output matrix, too) in Q8_0. Norms stay in float.
 """
