@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from deploy.console import PipeClosedError
+from deploy.console import QUIET, PipeClosedError
 from deploy.grouped_help import GroupedCommand
 from deploy.printing import PRINTED, with_printing
 from exporters.errors import (
@@ -118,9 +118,12 @@ def _root(
         bool,
         typer.Option("--verbose", help="Print tracebacks of errors; may stand anywhere."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no progress; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Take a trained model to an edge device and prove that it still works there."""
-    del version, verbose  # the first ends in its callback, ``run`` takes the second out of argv
+    del version, verbose, quiet  # the first ends in its callback, ``run`` takes out the others
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -138,8 +141,9 @@ def _raise_terminated(*_: object) -> None:
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     verbose = "--verbose" in argv
+    token = QUIET.set("--quiet" in argv)
     try:
-        code = _invoke([arg for arg in argv if arg != "--verbose"])
+        code = _invoke([arg for arg in argv if arg not in ("--verbose", "--quiet")])
         sys.stdout.flush()
     except (PipeClosedError, BrokenPipeError):
         # what is still buffered must not raise again when Python closes stdout
@@ -150,6 +154,8 @@ def run(argv: list[str]) -> int:
         _say(f"edgeport: {' '.join(line.split())}")
         if verbose:
             _say(traceback.format_exc())
+    finally:
+        QUIET.reset(token)
     return code
 
 

@@ -8,8 +8,8 @@
     out.result(result)                              # stdout, and only with --json
 
 With ``--json`` nothing but ``result`` reaches stdout and no progress is drawn, so that
-``edgeport … --json | jq`` always works. Nothing here interprets rich markup: file and node names
-may hold brackets.
+``edgeport … --json | jq`` always works; with ``--quiet`` there is no progress either. Nothing here
+interprets rich markup: file and node names may hold brackets.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum
 from pathlib import PurePath
 from typing import IO, Any
@@ -45,6 +46,10 @@ ProgressCallback = Callable[[str, int, int], None]
 
 _PIPE_WIDTH = 250  # columns where stdout is no terminal: wide enough that no table row is cut
 _PLAIN_SECONDS = 10.0  # between two plain progress lines of one phase
+
+
+QUIET: ContextVar[bool] = ContextVar("edgeport_quiet", default=False)
+"""Draw no progress; set by ``--quiet``, which may stand anywhere on a command line."""
 
 
 class PipeClosedError(Exception):
@@ -110,7 +115,7 @@ class Output:
     @contextmanager
     def progress(self, title: str) -> Iterator[ProgressCallback]:
         """Yield a callback ``progress(phase, done, total)`` that draws on stderr."""
-        if self.json:
+        if self.json or QUIET.get():
             yield _silent
         elif self._stderr.is_terminal:
             with _bars(self._stderr, title) as callback:
@@ -178,7 +183,7 @@ def dump_json(value: object) -> str:
 
 
 def _silent(phase: str, done: int, total: int) -> None:
-    """Progress with ``--json``: nothing."""
+    """Progress with ``--json`` or ``--quiet``: nothing."""
 
 
 @contextmanager

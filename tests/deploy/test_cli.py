@@ -18,6 +18,7 @@ import typer
 
 from deploy import cli
 from deploy.cli import COMMANDS, run
+from deploy.console import QUIET
 from exporters.errors import EdgeportError, MissingRequirementError, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,16 @@ def test_a_message_of_several_lines_becomes_one(
 ) -> None:
     ends_with(monkeypatch, raising(UserError("the parser says:\n  node [x] has no type\n")))
     assert capsys.readouterr().err == "edgeport: the parser says: node [x] has no type\n"
+
+
+def test_quiet_may_stand_anywhere_and_ends_with_its_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    monkeypatch.setattr("deploy.cli._invoke", lambda argv: seen.append((argv, QUIET.get())) or 0)
+    assert run(["check", "--quiet", "m.onnx"]) == run(["check", "m.onnx"]) == 0
+    assert seen == [(["check", "m.onnx"], True), (["check", "m.onnx"], False)]
+    assert QUIET.get() is False
 
 
 def test_verbose_adds_the_traceback_wherever_it_stands(

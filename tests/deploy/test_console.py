@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.console import Output, cell, dump_json, plain
+from deploy.console import QUIET, Output, cell, dump_json, plain
 
 
 class Colour(str, Enum):
@@ -112,6 +112,18 @@ def test_progress_in_a_log_is_a_line_when_a_phase_ends() -> None:
     lines = stderr.getvalue().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Quantize: observe 16/16 in ")
+
+
+def test_quiet_shows_no_progress_and_keeps_the_rest() -> None:
+    token = QUIET.set(True)
+    try:
+        out, stdout, stderr = both()
+        with out.progress("Quantize") as progress:
+            progress("observe", 16, 16)
+        out.say("done")
+    finally:
+        QUIET.reset(token)
+    assert (stdout.getvalue(), stderr.getvalue()) == ("done\n", "")
 
 
 def test_progress_in_a_log_shows_life_in_a_long_phase(monkeypatch: pytest.MonkeyPatch) -> None:
