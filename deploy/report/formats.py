@@ -140,7 +140,7 @@ def ordinal(p: float) -> str:
 
 
 def metric(name: str, value: Any) -> str:
-    """A metric's value in the unit that its name promises; mIoU is in per cent already.
+    """A metric's value in the unit that its name promises; mIoU, RayIoU and RayPQ are in per cent already.
 
     >>> metric("agreement", 0.98765), metric("sqnr_db", 31.4159), metric("miou_loss", 0.5)
     ('98.77 %', '31.42 dB', '0.50 %')
@@ -150,7 +150,7 @@ def metric(name: str, value: Any) -> str:
     if not isinstance(value, (int, float)):
         return NOTHING if value is None else str(value)
     words = re.split(r"[._]", name.lower())
-    if "miou" in words:
+    if "miou" in words or words[0].startswith(("rayiou", "raypq")):
         return f"{number(value, 2)} %"
     if is_share(name) and 0 <= value <= 1:
         return percent(value)
