@@ -140,7 +140,7 @@ def ordinal(p: float) -> str:
 
 
 def metric(name: str, value: Any) -> str:
-    """A metric's value in the unit that its name promises; mIoU, RayIoU and RayPQ are in per cent already.
+    """A metric's value in the unit that its name promises; those of occupancy are in per cent.
 
     >>> metric("agreement", 0.98765), metric("sqnr_db", 31.4159), metric("miou_loss", 0.5)
     ('98.77 %', '31.42 dB', '0.50 %')

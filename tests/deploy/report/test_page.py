@@ -376,5 +376,5 @@ def test_each_loss_of_the_waterfall_has_its_owner(html: str) -> None:
     assert re.search(
         r"INT8after traced\s*rounding\s*30.9\S* %mIoU\s*0.8\S*.*0.3.* to 1.3.*24.5 dB", text
     )
-    assert re.search(r"24.5 dB\s*12.5\S*RayPQ\s*1.5\S*.*0.7.* to 2.3", text), "a line of its own"
+    assert re.search(r"24.5 dB\s*12.5\S* %RayPQ\s*1.5\S*.*0.7.* to 2.3", text), "a line of its own"
     assert re.search(r"engineafter INT8\s*builder\s*no evidence: no device here", text)
