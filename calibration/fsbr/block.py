@@ -24,7 +24,7 @@ from exporters.illm.source import Layer
 
 @dataclass(frozen=True)
 class Block:
-    """`exporters.illm.source.Layer` as tensors."""
+    """`exporters.illm.source.Layer` as tensors, on torch's default device."""
 
     attention_gain: Tensor
     qkv: Tensor
@@ -38,7 +38,7 @@ class Block:
     @classmethod
     def of(cls, layer: Layer) -> Block:
         tensors: dict[str, Any] = {
-            name: None if array is None else torch.from_numpy(array)
+            name: None if array is None else torch.as_tensor(array)
             for name, array in vars(layer).items()
         }
         return cls(**tensors)

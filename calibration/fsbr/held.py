@@ -42,6 +42,10 @@ class Held:
     clips: Mapping[str, Tensor] = field(default_factory=dict)
     errors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> Held:
+        clips = {name: clip.to(device) for name, clip in self.clips.items()}
+        return Held(clips, {name: error.to(device) for name, error in self.errors.items()})
+
 
 def held_errors(layer: Layer, inputs: Sequence[Tensor], config: Config, levels: Levels) -> Held:
     """What GPTQ does to a layer's matrices.

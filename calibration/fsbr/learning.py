@@ -4,7 +4,8 @@ Two streams of activations run through the network, the float one (teacher) and 
 blocks so far (student); one layer's weights are in memory at a time. The file is written anew after
 every block, under another name and then renamed, so that an interrupted run loses one block at
 most. The same call goes on where the file ends: it leads both streams through the finished blocks,
-which repeats every number, and so ends with the bits of a run that was never interrupted.
+which repeats every number, and so ends with the bits of a run that was never interrupted (on the
+CPU: a CUDA device, which is used where there is one, sums in no fixed order).
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class _Run:
         self, source: Source, levels: Levels, plan: FsbrPlan, pieces: list[list[int]]
     ) -> None:
         self._source, self._levels, self._plan = source, levels, plan
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         table = source.embedding()
         self._teacher = [torch.from_numpy(table[ids]) for ids in pieces]
         # the integer decoder has the embedding in 8 bits, one scale a token
@@ -159,7 +161,7 @@ class _Run:
         start = analytic_factors(layer, peaks, config, analytic)
         if GATE in pairs:
             start = replace(start, gate=np.ones(config.ffn, np.float32))
-        return Task(index, layer, start, config, self._levels, plan, before)
+        return Task(index, layer, start, config, self._levels, plan, before, self._device)
 
 
 def _last(layers: int | None, available: int) -> int:

@@ -37,7 +37,7 @@ class Parameters:
         self._logs: dict[str, Tensor] = {}
         for pair in plan.pairs(mixed=c.mixed):
             given = getattr(start, pair)
-            first = torch.ones(shapes[pair]) if given is None else torch.from_numpy(given)
+            first = torch.ones(shapes[pair]) if given is None else torch.as_tensor(given)
             if pair == "key":
                 first = first[:, : c.head_dim // 2]
             self._logs[pair] = first.log().clone().requires_grad_()
@@ -74,10 +74,10 @@ class Parameters:
 
 
 def tensors(learned: LearnedLayer) -> tuple[dict[str, Tensor], Mapping[str, Tensor]]:
-    """Factors and clips of a file."""
-    factors = {n: torch.from_numpy(f) for n, f in vars(learned.factors).items() if f is not None}
-    return factors, {name: torch.from_numpy(clip) for name, clip in learned.clipping.items()}
+    """Factors and clips of a file, on torch's default device."""
+    factors = {n: torch.as_tensor(f) for n, f in vars(learned.factors).items() if f is not None}
+    return factors, {name: torch.as_tensor(clip) for name, clip in learned.clipping.items()}
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.array(tensor.detach().numpy(), np.float32)
+    return np.array(tensor.detach().cpu().numpy(), np.float32)

@@ -5,7 +5,8 @@
 x is what the float blocks before hand on, x~ what the rounded ones do (I-LLM, arXiv:2405.17849,
 section 3.1; the division is ours, see `FsbrPlan.objective`). AdamW, one piece of text a step. The
 epoch with the least mean loss is kept, and only if it is better than the start on pieces of text
-that took no part.
+that took no part. Blocks are run and learned on the task's device; texts wait in main memory, where
+GPTQ, too, does its part.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from exporters.illm.config import Config
 from exporters.illm.learned import LearnedLayer
 from exporters.illm.smoothing import Factors, smooth
 from exporters.illm.source import Layer
+
+CPU = torch.device("cpu")
 
 _JUDGED_SHARE = 8  # one piece in so many takes no part in learning
 
@@ -75,6 +78,7 @@ class Task:
     Attributes:
         start: factors to begin with.
         inputs: of the float network, for GPTQ's moments; none where weights are rounded to nearest.
+        device: where the block is run and learned.
     """
 
     index: int
@@ -84,13 +88,14 @@ class Task:
     levels: Levels
     plan: FsbrPlan
     inputs: Sequence[Tensor] = ()
+    device: torch.device = CPU
 
     def held(self, learned: LearnedLayer) -> Held:
-        """How the layer's weights are rounded with what was learned."""
+        """How the layer's weights are rounded with what was learned; on the device."""
         if not self.inputs:
-            return Held(clips=tensors(learned)[1])
+            return Held(clips=tensors(learned)[1]).to(self.device)
         layer = smooth(self.layer, learned.factors, self.config)
-        return held_errors(layer, self.inputs, self.config, self.levels)
+        return held_errors(layer, self.inputs, self.config, self.levels).to(self.device)
 
 
 def reconstruct(
@@ -104,7 +109,8 @@ def reconstruct(
     Raises:
         UserError: the loss is not a number.
     """
-    parameters = Parameters(task.start, Block.of(task.layer), task.config, task.plan)
+    with task.device:
+        parameters = Parameters(task.start, Block.of(task.layer), task.config, task.plan)
     unclipped = replace(parameters.learned(), clipping={})
     nearest = _judged(task, LearnedLayer(), Held(), pieces)
     start = _judged(task, unclipped, task.held(unclipped), pieces)
@@ -116,10 +122,12 @@ def reconstruct(
 
 
 def outputs(task: Task, learned: LearnedLayer, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What the rounded block hands on."""
-    with torch.no_grad():
-        block = _rounded(task, tensors(learned)[0], task.held(learned))
-        return [run_block(x, block, task.config, task.levels) for x in inputs]
+    """What the rounded block hands on, in main memory."""
+    held = task.held(learned)
+    with torch.no_grad(), task.device:
+        block = _rounded(task, tensors(learned)[0], held)
+        found = (run_block(x.to(task.device), block, task.config, task.levels) for x in inputs)
+        return [x.cpu() for x in found]
 
 
 def _learned(
@@ -136,8 +144,9 @@ def _learned(
         for piece in torch.randperm(count, generator=random).tolist():
             optimizer.zero_grad()
             ends = held if task.inputs else Held(clips=parameters.clips)
-            block = _rounded(task, parameters.factors, ends)
-            loss = _loss(task, block, pieces, piece)
+            with task.device:
+                block = _rounded(task, parameters.factors, ends)
+                loss = _loss(task, block, pieces, piece)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
@@ -159,17 +168,18 @@ def _rounded(task: Task, factors: Mapping[str, Tensor], held: Held) -> Block:
 
 def _judged(task: Task, learned: LearnedLayer, held: Held, pieces: Pieces) -> float:
     count, judged = len(pieces.inputs), pieces.judged
-    with torch.no_grad():
+    with torch.no_grad(), task.device:
         block = _rounded(task, tensors(learned)[0], held)
         found = [_loss(task, block, pieces, i).item() for i in range(count - judged, count)]
     return sum(found) / judged
 
 
 def _loss(task: Task, block: Block, pieces: Pieces, piece: int) -> Tensor:
-    found = run_block(pieces.inputs[piece], block, task.config, task.levels)
-    loss = _distance(found, pieces.targets[piece], task.plan.objective)
+    device = task.device
+    found = run_block(pieces.inputs[piece].to(device), block, task.config, task.levels)
+    loss = _distance(found, pieces.targets[piece].to(device), task.plan.objective)
     if pieces.own:
-        loss = loss + _distance(found, pieces.own[piece], task.plan.objective)
+        loss = loss + _distance(found, pieces.own[piece].to(device), task.plan.objective)
     return loss
 
 

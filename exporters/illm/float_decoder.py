@@ -113,15 +113,16 @@ def rms_norm(x: Tensor, gain: Array, epsilon: float) -> Tensor:
 
 def mix(x: Tensor) -> Tensor:
     """Blocks of the last axis times their Hadamard matrix, over its size (not its root)."""
-    matrix = torch.from_numpy(block_hadamard(x.shape[-1]))
+    matrix = torch.as_tensor(block_hadamard(x.shape[-1]), device=x.device)
     blocks = x.reshape(*x.shape[:-1], -1, len(matrix))
     return torch.matmul(blocks, matrix / len(matrix)).flatten(-2)
 
 
 def rotate(heads: Tensor, config: Config) -> Tensor:
     """Rotary embedding of ``[heads, tokens, head_dim]`` from position 0 on."""
-    positions = torch.arange(heads.shape[1], dtype=torch.float64)
-    angles = positions[:, None] * torch.tensor(config.frequencies, dtype=torch.float64)
+    positions = torch.arange(heads.shape[1], dtype=torch.float64, device=heads.device)
+    turns = torch.tensor(config.frequencies, dtype=torch.float64, device=heads.device)
+    angles = positions[:, None] * turns
     cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     first, second = heads.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)

@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from calibration.fsbr.block import Block, rounded, run_block, smoothed
 from calibration.fsbr.held import MATRICES, Held, held_errors
+from calibration.fsbr.parameters import tensors
 from calibration.fsbr.plan import PAIRS
 from calibration.fsbr.rounding import Levels, round_columns, round_rows
 from exporters.illm.config import Config
 from exporters.illm.float_decoder import run_layer
+from exporters.illm.learned import LearnedLayer
+from exporters.illm.options import parse_bits
+from exporters.illm.rotation import in_basis
 from exporters.illm.rounding import Moments, round_against
 from exporters.illm.smoothing import Factors, smooth
 from exporters.illm.source import Layer, open_source
@@ -164,3 +170,28 @@ def test_rounding_is_where_the_levels_are(folder: Folder) -> None:
     weights = rounded(block, Levels(weights=7), Held())
     assert not torch.equal(weights.qkv, block.qkv)
     assert torch.equal(rounded(block, Levels(), Held()).qkv, block.qkv)
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses what computes with tensors of two devices, as CUDA does; "meta" alone would not."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        leaves, _ = tree_flatten((args, kwargs or {}))
+        found = {x.device.type for x in leaves if isinstance(x, torch.Tensor) and x.ndim}
+        assert len(found) < 2 or "copy" in str(func), f"{func} of {found}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("basis", ["own", "rotated"])
+def test_everything_stands_on_the_block_s_device(folder: Folder, basis: str) -> None:
+    source = in_basis(open_source(folder("llama-tied")), basis)
+    config = source.config
+    levels = Levels.of(parse_bits("W4A4"), mixed=config.mixed)
+    pairs = [pair for pair in PAIRS if pair != "down" or not config.mixed]
+    learned = LearnedLayer(drawn(config, *pairs), {})
+    with torch.device("meta"), OneDevice():
+        block = smoothed(Block.of(source.layer(1)), tensors(learned)[0], config)
+        hidden = torch.zeros(12, config.hidden)
+        out = run_block(hidden, rounded(block, levels, Held()), config, levels)
+    assert out.device.type == "meta"
+    assert out.shape == (12, config.hidden)

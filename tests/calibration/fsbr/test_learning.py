@@ -311,3 +311,21 @@ def test_factors_of_something_else_are_refused(
         with pytest.raises(UserError, match=words):
             export("illm", tmp_path / "m.onnx", **{**base, **given})
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_learns_the_same(
+    folder: Folder, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two percent: sums in another order, over a few steps of the optimizer."""
+    found = {}
+    for device in ("cuda", "cpu"):
+        path = tmp_path / f"{device}.safetensors"
+        found[device] = learn_factors(folder("llama-tied"), text, path, plan=QUICK, basis="own")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for index, layer in found["cpu"].layers.items():
+        for name, factor in vars(layer.factors).items():
+            if factor is not None:
+                other = getattr(found["cuda"].layers[index].factors, name)
+                np.testing.assert_allclose(other, factor, rtol=0.02)
