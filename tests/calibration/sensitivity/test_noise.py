@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from calibration.graph.telling import Judged, Telling
-from calibration.scales.fidelity import append_sums, given_of, own_sums
+from calibration.scales.fidelity import append_sums, real_of
 from calibration.sensitivity.noise import (
     BROKEN,
     Workers,
@@ -101,9 +101,9 @@ def of_pairs(told: Telling, *pairs: tuple[nets.Array, nets.Array]) -> float:
     session = open_session(serialized(ir.Model(graph, ir_version=10)))
     rows = []
     for true, other in pairs:
-        given = given_of([told], [true])
-        seen = iter(session.run(None, {told.name: other, **given}))
-        rows.append([sums_of(told, own_sums(told, given), seen)])
+        real = real_of([told], [true])
+        seen = iter(session.run(None, {told.name: other, **real.given}))
+        rows.append([sums_of(told, real.own[0], seen)])
     return noise_share([told], rows)
 
 

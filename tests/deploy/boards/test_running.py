@@ -137,21 +137,34 @@ def test_a_damaged_file_on_the_board_is_found_and_removed(
 
 
 def test_two_runs_at_once_wait_for_each_other(board: Board, cases: list[BoardCase]) -> None:
-    """Their measurements do not overlap, by the board's own clock."""
-    plan = Plan(warmup=0, min_runs=20, min_seconds=1.0, max_runs=100_000)
+    """Their measurements do not overlap, by the board's own clock.
+
+    A third holds the board until both say that they wait: neither can have ended by then.
+    """
+    plan = Plan(warmup=0, min_runs=20, min_seconds=0.5, max_runs=100_000)
     results: list[BoardRun] = []
 
     def one() -> None:
         results.append(run(board, Job(cases, FEEDS, plan)))
 
+    def waiting() -> int:
+        journals = (board.cache / "jobs").rglob("*.jsonl")
+        return sum('"waiting"' in journal.read_text() for journal in journals)
+
     threads = [threading.Thread(target=one) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    board.cache.mkdir()
+    with (board.cache / "measuring.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 60
+        while waiting() < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
     for thread in threads:
         thread.join()
     spans = sorted((r.of("measuring")[0]["at"], r.of("measured")[0]["at"]) for r in results)
     assert spans[0][1] <= spans[1][0]
-    assert sum(len(result.of("waiting")) for result in results) == 1
+    assert [len(result.of("waiting")) for result in results] == [1, 1]
 
 
 def test_whoever_does_not_want_to_wait_is_told_who_measures(
