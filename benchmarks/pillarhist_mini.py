@@ -1,6 +1,6 @@
 """PillarHist against PointPillars' encoder at equal training, in FP32 and in INT8.
 
-    python -m benchmarks.pillarhist_mini --work DIR              # about ten minutes on two cores
+    python -m benchmarks.pillarhist_mini --work DIR              # half an hour on two cores
     EDGEPORT_DATA=... python -m benchmarks.pillarhist_mini --work DIR     # and real frames
 
 ``pillarhist-mini`` and ``pointpillars-mini`` are judged by KITTI's rules on 200 generated frames

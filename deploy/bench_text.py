@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deploy.console import Output
 from runtimes.benchmark import BenchResult, CaseResult
+from runtimes.timing import Interval, Timing
 
 
 def tell_bench(out: Output, result: BenchResult, notes: Sequence[str]) -> None:
@@ -25,20 +26,28 @@ def tell_bench(out: Output, result: BenchResult, notes: Sequence[str]) -> None:
 
 
 def _row(case: CaseResult) -> list[object]:
-    percentiles = [
-        None if p.value_ms is None else _interval(p.value_ms, p.low_ms, p.high_ms)
-        for p in case.timing.percentiles
-    ]
-    ratio = case.ratio_to_reference
     return [
         case.name,
         case.runtime,
-        *percentiles,
+        *percentiles_of(case.timing),
         case.timing.throughput_hz,
-        None if ratio is None else _interval(ratio.value, ratio.low, ratio.high),
+        ratio_of(case.ratio_to_reference),
         case.peak_rss_mib,
     ]
 
 
-def _interval(value: float, low: float | None, high: float | None) -> str:
+def percentiles_of(timing: Timing) -> list[str | None]:
+    """Latencies with their intervals; None where the runs support no percentile."""
+    return [
+        None if p.value_ms is None else interval(p.value_ms, p.low_ms, p.high_ms)
+        for p in timing.percentiles
+    ]
+
+
+def ratio_of(ratio: Interval | None) -> str | None:
+    """How many times as fast as the reference; None for the reference itself."""
+    return None if ratio is None else interval(ratio.value, ratio.low, ratio.high)
+
+
+def interval(value: float, low: float | None, high: float | None) -> str:
     return f"{value:.4g} [{low:.4g}, {high:.4g}]"

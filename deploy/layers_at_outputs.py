@@ -12,21 +12,29 @@ tensors: the others' d is 0.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from calibration.graph.prepare import canonical
+from calibration.graph.queries import values_by_name
 from calibration.graph.telling import telling_values
 from calibration.observing.sessions import lean_options, open_session
 from calibration.samples.base import Array
-from calibration.scales.fidelity import append_sums, fidelity_db, given_of
+from calibration.scales.fidelity import Real, append_sums, fidelity_db, real_of
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
 Feeds = Mapping[str, Array]
+
+
+class Given(NamedTuple):
+    """A sample: the network's inputs, and what the float network makes of them."""
+
+    feeds: Feeds
+    real: Real
 
 
 class OutputTrial:
@@ -50,10 +58,10 @@ class OutputTrial:
         options = lean_options()
         options.intra_op_num_threads = threads or 0
         plain = float_model.clone()
-        values = _values(plain.graph)
+        values = values_by_name(plain.graph)
         plain.graph.outputs[:] = [values[told.name] for told in self._told]
         self._plain = open_session(plain, options)
-        values = _values(float_model.graph)
+        values = values_by_name(float_model.graph)
         for tensor in tensors:
             self._errors[tensor] = _with_room(float_model.graph, values[tensor])
         float_model.graph.outputs.clear()
@@ -67,19 +75,18 @@ class OutputTrial:
         """Whether any output comes from numbers that can be compared."""
         return bool(self._told)
 
-    def given(self, sample: Feeds) -> dict[str, Array]:
-        """What `fidelity_db` takes for a sample: its inputs and the float network's outputs."""
+    def given(self, sample: Feeds) -> Given:
+        """What `fidelity_db` takes for a sample."""
         feeds = {name: sample[name] for name in self._inputs}
         names = [told.name for told in self._told]
-        return feeds | given_of(self._told, self._plain.run(names, feeds))
+        return Given(feeds, real_of(self._told, self._plain.run(names, feeds)))
 
-    def fidelity_db(self, given: Feeds, tensor: str, error: Array) -> float:
+    def fidelity_db(self, given: Given, tensor: str, error: Array) -> float:
         """How near the outputs stay, the mean over them, with ``error`` added to ``tensor``."""
         zeros = {name: np.zeros((), dtype) for name, dtype in self._errors.values()}
         name, dtype = self._errors[tensor]
-        sums = iter(self._session.run(None, {**given, **zeros, name: error.astype(dtype)}))
-        found = [fidelity_db(told, given, sums) for told in self._told]
-        return float(np.mean(found))
+        feeds = {**given.feeds, **given.real.given, **zeros, name: error.astype(dtype)}
+        return fidelity_db(self._told, given.real, self._session.run(None, feeds))
 
     def _summed(self, graph: ir.Graph, value: ir.Value) -> ir.Value:
         sums = {node.inputs[0]: node.outputs[0] for node in graph if _is_sum(node)}
@@ -91,11 +98,6 @@ _ERROR = "/error"  # behind the name of a tensor: the input that is added to it
 
 def _is_sum(node: ir.Node) -> bool:
     return (node.name or "").endswith(_ERROR)
-
-
-def _values(graph: ir.Graph) -> dict[str, ir.Value]:
-    inner = (value for node in graph for value in node.outputs)
-    return {value.name or "": value for value in (*graph.inputs, *inner)}
 
 
 def _with_room(graph: ir.Graph, value: ir.Value) -> tuple[str, Any]:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from calibration.samples.base import Samples, inputs_of, labels_of
 from deploy.instances import numbered_as
 from deploy.metrics.occupancy import SEMANTICS
-from deploy.metrics.occupancy_metrics import INSTANCES, THINGS, instance_output
+from deploy.metrics.occupancy_metrics import INSTANCES, instance_output
 from deploy.metrics.task import has_ground_truth, occupancy_output
 from deploy.sessions import open_session
 from exporters.modelfile import InputSpec, ModelSpec, OutputSpec
+from exporters.panoptic_flashocc.centres import THING_CLASSES
 
 Array = NDArray[Any]
 JSON = dict[str, Any]
@@ -77,7 +78,7 @@ def _true_things(truth: Mapping[str, Array], spec: ModelSpec) -> Array | None:
     """Instances of the ground truth; its numbers of road, trees and the like are left out."""
     if INSTANCES not in truth:
         return None
-    things = [index for index, name in enumerate(spec.classes) if name in THINGS]
+    things = [index for index, name in enumerate(spec.classes) if name in THING_CLASSES]
     found: Array = np.where(np.isin(truth[SEMANTICS], things), truth[INSTANCES], 0)
     return found
 

@@ -265,6 +265,11 @@ def value_names(graph: ir.Graph) -> set[str]:
     return {value.name for value in _values(graph) if value.name}
 
 
+def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Inputs, constants and what nodes make."""
+    return {value.name: value for value in _values(graph) if value.name}
+
+
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
     yield from graph.inputs
     yield from graph.initializers.values()

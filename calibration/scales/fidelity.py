@@ -23,8 +23,8 @@ convolutions before them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,26 @@ def weight_name(told: Telling) -> str:
     return f"{told.name}/weight"
 
 
-def given_of(told: Sequence[Telling], outputs: Sequence[Array]) -> dict[str, Array]:
-    """What the inputs of `append_sums` are, from the float network's numbers, one array each."""
+class Real(NamedTuple):
+    """The float network's side of a comparison, on one sample.
+
+    Attributes:
+        given: what the inputs of `append_sums` are, by name.
+        own: of everything that is judged, what the sums are in the float network itself: its
+            energy by channel, or P by class.
+    """
+
+    given: dict[str, Array]
+    own: list[NDArray[np.float64]]
+
+
+def real_of(told: Sequence[Telling], outputs: Sequence[Array]) -> Real:
+    """Args: what is judged, and the float network's numbers, one array each."""
+    given = _given_of(told, outputs)
+    return Real(given, [_own_sums(one, given) for one in told])
+
+
+def _given_of(told: Sequence[Telling], outputs: Sequence[Array]) -> dict[str, Array]:
     arrays = {one.name: array for one, array in zip(told, outputs, strict=True)}
     given = {given_name(one): as_judged(arrays[one.name], one) for one in told}
     for one in told:
@@ -135,8 +153,7 @@ def append_sums(graph: ir.Graph, made: ir.Value, told: Telling) -> None:
         graph.outputs.append(value)
 
 
-def own_sums(told: Telling, given: Mapping[str, Array]) -> NDArray[np.float64]:
-    """What the sums are of in the float network: its energy by channel, or P by class."""
+def _own_sums(told: Telling, given: Mapping[str, Array]) -> NDArray[np.float64]:
     real = np.asarray(given[given_name(told)], np.float64)
     if told.judged is Judged.ENERGY:
         real = np.square(real)
@@ -145,12 +162,16 @@ def own_sums(told: Telling, given: Mapping[str, Array]) -> NDArray[np.float64]:
     return np.atleast_1d(real.sum(axis=_summed(told) or None))
 
 
-def fidelity_db(told: Telling, given: Mapping[str, Array], sums: Iterator[Array]) -> float:
-    """Args: what is judged, `given_of` the float network, the outputs that were made."""
-    real = own_sums(told, given)
+def fidelity_db(told: Sequence[Telling], real: Real, sums: Iterable[Array]) -> float:
+    """The mean over what is judged; ``sums`` are the outputs that `append_sums` made."""
+    seen = iter(sums)
+    return float(np.mean([_db(one, own, seen) for one, own in zip(told, real.own, strict=True)]))
+
+
+def _db(told: Telling, own: NDArray[np.float64], seen: Iterator[Array]) -> float:
     if told.judged is Judged.ENERGY:
-        return decibels(float(real.sum()), float(np.sum(next(sums), dtype=np.float64)))
-    return decibels(1.0, 1.0 - overlap(real, next(sums), next(sums)))
+        return decibels(float(own.sum()), float(np.sum(next(seen), dtype=np.float64)))
+    return decibels(1.0, 1.0 - overlap(own, next(seen), next(seen)))
 
 
 def overlap(real: NDArray[np.float64], least: Array, made: Array) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import as_read
+from calibration.graph.queries import as_read, values_by_name
 from calibration.graph.telling import telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
@@ -25,7 +25,7 @@ from calibration.qdq.insertion import insert
 from calibration.rounding.shares import Subset
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Array
-from calibration.scales.fidelity import append_sums, fidelity_db, given_of
+from calibration.scales.fidelity import Real, append_sums, fidelity_db, real_of
 from calibration.scales.methods import Scale
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Trial:
         self._job = job
         self._told = telling_values(model.graph)
         self._feeds: list[dict[str, Array]] = []
-        self._real: list[dict[str, Array]] = []
+        self._real: list[Real] = []
         self._inputs: dict[str, tuple[str, str]] = {}
         if self._told:
             self._run_real(model, count)
@@ -70,9 +70,8 @@ class Trial:
         given = self._given({value.name or "": scale for value, scale in scales.items()})
         rows = []
         for feed, real in zip(self._feeds[which], self._real[which], strict=True):
-            seen = iter(self._session.run(None, {**feed, **given, **real}))
-            row = [fidelity_db(told, real, seen) for told in self._told]
-            rows.append(float(np.mean(row)))
+            sums = self._session.run(None, {**feed, **given, **real.given})
+            rows.append(fidelity_db(self._told, real, sums))
         return np.array(rows)
 
     def _run_real(self, model: ir.Model, count: int) -> None:
@@ -81,7 +80,7 @@ class Trial:
         count = min(count, len(job.samples))
         chosen = range(0, len(job.samples) // count * count, len(job.samples) // count)
         copy = model.clone()
-        values = _values(copy)
+        values = values_by_name(copy.graph)
         copy.graph.outputs[:] = [values[told.name] for told in self._told]
         session, kept = _session(copy), 0
         feeds = checked_feeds(
@@ -89,8 +88,8 @@ class Trial:
         )
         for _, feed in feeds:
             outputs = session.run([told.name for told in self._told], feed)
-            real = given_of(self._told, outputs)
-            kept += sum(array.nbytes for array in real.values())
+            real = real_of(self._told, outputs)
+            kept += sum(array.nbytes for array in real.given.values())
             if kept > KEPT_BYTES and len(self._real) > 1:
                 break
             self._feeds.append(feed)
@@ -122,15 +121,11 @@ class Trial:
             source = node.inputs[0] if node.op_type == "QuantizeLinear" else None
             if source is not None and source in tensors:
                 self._inputs[source.name or ""] = _as_inputs(copy.graph, node)
-        values = _values(copy)
+        values = values_by_name(copy.graph)
         copy.graph.outputs.clear()
         for told in self._told:
             append_sums(copy.graph, as_read(values[told.name]), told)
         return copy
-
-
-def _values(model: ir.Model) -> dict[str, ir.Value]:
-    return {value.name or "": value for node in model.graph for value in node.outputs}
 
 
 def _as_inputs(graph: ir.Graph, node: ir.Node) -> tuple[str, str]:

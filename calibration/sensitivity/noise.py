@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.queries import as_read, multiply_adds
+from calibration.graph.queries import as_read, multiply_adds, values_by_name
 from calibration.graph.telling import Judged, Telling, telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from calibration.samples.mapping import map_samples
-from calibration.scales.fidelity import append_sums, given_of, overlap, own_sums
+from calibration.scales.fidelity import Real, append_sums, overlap, real_of
 from calibration.sensitivity.notebook import Notebook
 from calibration.sensitivity.workbench import Atom, Workbench, serialized
 from exporters.errors import UserError
@@ -126,10 +126,10 @@ class _Variants:
 def _shares(
     bench: Workbench, variants: _Variants, samples: Samples, workers: Workers
 ) -> Iterator[float]:
+    told = variants.told
     feeds = list(_feeds(bench, samples))
-    own = [[own_sums(one, feed) for one in variants.told] for feed in feeds]
     threads = 0 if workers.backend == "serial" else 1
-    fn = NoiseOf(feeds, own, variants.told, threads)
+    fn = NoiseOf(feeds, list(_real(bench, told, feeds)), told, threads)
     return map_samples(
         fn, variants, workers.backend, jobs=workers.jobs, scheduler=workers.scheduler
     )
@@ -143,21 +143,28 @@ def _feeds(bench: Workbench, samples: Samples) -> Iterator[dict[str, Array]]:
     if count == 0:
         raise UserError("there are no samples to measure on", fix="Name others with --samples")
     step = len(samples) // count
-    told = telling_values(bench.model.graph)
-    real = bench.model.clone()
-    values = {value.name: value for node in real.graph for value in node.outputs}
-    real.graph.outputs[:] = [values[one.name] for one in told]
-    session = open_session(serialized(real))
     expected = expected_inputs(bench.model.graph, bench.job.file.spec)
     for _, feed in islice(checked_feeds(samples, expected), 0, step * count, step):
-        yield {**feed, **given_of(told, session.run([one.name for one in told], feed))}
+        yield feed
+
+
+def _real(
+    bench: Workbench, told: Sequence[Telling], feeds: Sequence[dict[str, Array]]
+) -> Iterator[Real]:
+    """What the float model makes of each feed."""
+    copy = bench.model.clone()
+    values = values_by_name(copy.graph)
+    copy.graph.outputs[:] = [values[one.name] for one in told]
+    session = open_session(serialized(copy))
+    for feed in feeds:
+        yield real_of(told, session.run([one.name for one in told], feed))
 
 
 def summing(model: ir.Model, told: Sequence[Telling]) -> ir.Model:
     """``model``, changed: its outputs are the sums by which it is judged, and nothing else."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-    values = {value.name: value for node in model.graph for value in node.outputs}
+    values = values_by_name(model.graph)
     model.graph.outputs.clear()
     for one in told:
         append_sums(model.graph, as_read(values[one.name]), one)
@@ -170,26 +177,24 @@ class NoiseOf:
     """Runs a variant and compares; picklable.
 
     Attributes:
-        feeds: inputs with what the float model made of them (`fidelity.given_of`).
-        own: sums of the float model, of every feed and everything that is judged.
+        feeds: inputs of the model.
+        real: what the float model makes of each.
         told: what is judged.
         threads: of a session; 0 for all cores.
     """
 
     feeds: list[dict[str, Array]]
-    own: list[list[Floats]]
+    real: list[Real]
     told: list[Telling]
     threads: int = 0
 
     def __call__(self, variant: dict[str, Array]) -> float:
         session = open_session(variant["model"].tobytes(), self.threads, emulate=True)
-        wanted = {value.name for value in session.get_inputs()}
         rows = []
-        for feed, own in zip(self.feeds, self.own, strict=True):
-            given = {name: array for name, array in feed.items() if name in wanted}
-            seen = iter(session.run(None, given))
-            pairs = zip(self.told, own, strict=True)
-            rows.append([sums_of(one, real, seen) for one, real in pairs])
+        for feed, real in zip(self.feeds, self.real, strict=True):
+            seen = iter(session.run(None, {**feed, **real.given}))
+            pairs = zip(self.told, real.own, strict=True)
+            rows.append([sums_of(one, own, seen) for one, own in pairs])
         return noise_share(self.told, rows)
 
 
@@ -198,7 +203,7 @@ Sums = tuple[Floats, ...]
 
 
 def sums_of(told: Telling, own: Floats, seen: Iterator[Array]) -> Sums:
-    """Args: what is judged, `fidelity.own_sums`, the outputs of a `summing` model that are left."""
+    """Args: what is judged, its `fidelity.Real.own`, outputs of a `summing` model that are left."""
     count = 1 if told.judged is Judged.ENERGY else 2
     made = [np.atleast_1d(np.asarray(next(seen), np.float64)) for _ in range(count)]
     return (own, *made)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.bench_text import interval, percentiles_of, ratio_of
 from deploy.boards.benching import BoardBench, BoardTiming, bench_on_boards
 from deploy.boards.energy import CaseEnergy, EnergyReport
 from deploy.boards.inventory import Board
@@ -127,7 +128,7 @@ def energy_row(energy: CaseEnergy) -> list[object]:
     rates = [energy.burst_hz, energy.sustained_hz, steady]
     if energy.frame_j is None or energy.above_idle_j is None:
         return [NOT_READABLE, NOT_READABLE, None, None, *rates]
-    intervals = [_interval(j.value, j.low, j.high) for j in (energy.frame_j, energy.above_idle_j)]
+    intervals = [interval(j.value, j.low, j.high) for j in (energy.frame_j, energy.above_idle_j)]
     return [*intervals, energy.hz_per_watt, energy.mean_w, *rates]
 
 
@@ -136,23 +137,14 @@ def _rows(result: BoardBench) -> list[list[object]]:
 
 
 def _row(case: BoardTiming) -> list[object]:
-    percentiles = [
-        None if p.value_ms is None else _interval(p.value_ms, p.low_ms, p.high_ms)
-        for p in case.timing.percentiles
-    ]
-    ratio = case.ratio_to_reference
     return [
         case.name,
         case.runtime,
-        *percentiles,
+        *percentiles_of(case.timing),
         case.spans.get("compute_ms"),
         case.timing.throughput_hz,
-        None if ratio is None else _interval(ratio.value, ratio.low, ratio.high),
+        ratio_of(case.ratio_to_reference),
     ]
-
-
-def _interval(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def _say_board(out: Output, result: BoardBench) -> None:

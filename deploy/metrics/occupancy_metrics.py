@@ -49,19 +49,10 @@ from deploy.metrics.task import (
 )
 from exporters.errors import UserError
 from exporters.modelfile import ModelSpec, OutputSpec
+from exporters.panoptic_flashocc.centres import THING_CLASSES
 
 INSTANCES = "instances"
 _IDS = "instance-ids"  # semantics of the output
-THINGS = (
-    "bicycle",
-    "bus",
-    "car",
-    "construction_vehicle",
-    "motorcycle",
-    "pedestrian",
-    "trailer",
-    "truck",
-)
 
 
 class OutputMIoU(SummedMetric):
@@ -217,7 +208,7 @@ class OutputRayPQ(OutputRays):
     def __init__(self, output: OutputSpec, ids: OutputSpec, classes: tuple[str, ...]) -> None:
         super().__init__(output, classes)
         self._ids = ids
-        self._things = [index for index, name in enumerate(classes) if name in THINGS]
+        self._things = [index for index, name in enumerate(classes) if name in THING_CLASSES]
 
     def rows(
         self,
