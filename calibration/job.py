@@ -27,6 +27,8 @@ from exporters.modelfile import ModelFile
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from calibration.scales.decided import Decided
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -39,6 +41,7 @@ class Job:
         statistics: of an earlier pass over the model as it is in ``file``; None if there was none.
         evaluation: what the result will be judged by, for the calibration-set doctor.
         rewritten: where the float model goes as it is when Q/DQ are placed; None for nowhere.
+        decided: ranges and integers of a model that keeps less in float; None to choose them.
     """
 
     file: ModelFile
@@ -48,6 +51,7 @@ class Job:
     progress: Progress | None = None
     evaluation: Samples | None = None
     rewritten: Path | None = None
+    decided: Decided | None = None
 
     @property
     def policy(self) -> Policy:

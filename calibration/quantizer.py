@@ -42,6 +42,7 @@ from calibration.rounding.grids import weight_grids
 from calibration.rounding.refining import refine
 from calibration.samples.base import Samples
 from calibration.samples.rolling import rolled
+from calibration.scales.decided import Decided
 from calibration.scales.methods import SCALES
 from calibration.scales.ranges import choose_scales, statistics_of
 from exporters.errors import UserError
@@ -63,6 +64,7 @@ def quantize(
     evaluation: Samples | None = None,
     measure_layers: bool = False,
     rewritten: Path | None = None,
+    decided: Decided | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
     """Quantize ``model`` with ranges from ``samples`` and write ``output``.
@@ -78,6 +80,8 @@ def quantize(
             naive quantization: ``layers`` of the report and of the file.
         rewritten: where to write the float model as it is when Q/DQ are placed in it, channels
             equalized and convolutions split; replaced where it exists.
+        decided: ranges and integers that were chosen for this model with less of it in float;
+            nothing is chosen then.
 
     Raises:
         SamplesRefusedError: the calibration-set doctor finds an error that ``options.i_know`` does
@@ -91,7 +95,7 @@ def quantize(
         job = Job(file, options, None, samples, progress, evaluation)
     else:
         job = Job(file, options, rolled(samples, file), statistics, progress, evaluation)
-    job = replace(job, rewritten=rewritten)
+    job = replace(job, rewritten=rewritten, decided=decided)
     output = Path(output)
     require_writable(output, overwrite=options.overwrite)
     clock = _Clock()

@@ -9,7 +9,7 @@ from calibration.qdq.placement import Placement
 from calibration.rounding.compensating import compensate_roundings
 from calibration.rounding.learning import Learning
 from calibration.rounding.twin import WeightGrids
-from calibration.scales.ranges import scales_by_method
+from calibration.scales.ranges import first_method, scales_by_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 FEWEST_SAMPLES = 8
 """Without being asked to, GPTQ learns from no fewer."""
-
-UNDECIDED = "mse"
-"""Ranges of activations that weights are rounded for, where those ranges are chosen afterwards."""
 
 
 def weight_grids(
@@ -39,12 +36,23 @@ def weight_grids(
     Args:
         fixed: grids that a split has made, by weight name.
     """
+    if job.decided is not None:
+        return job.decided.grids, _of_placed(job.decided.learning, placement)
     grids = WeightGrids(job.form, fixed)
     asked = job.options.rounding
     many = job.samples is not None and len(job.samples) >= FEWEST_SAMPLES
     if asked != "gptq" and not (asked == "auto" and many):
         return grids, Learning({})
-    method = UNDECIDED if job.options.scales == "auto" else job.options.scales
-    scales = scales_by_method(job, model, placement, statistics, method)
+    scales = scales_by_method(job, model, placement, statistics, first_method(job))
     learning = compensate_roundings(job, model, placement, scales, grids)
     return WeightGrids(job.form, fixed, learning.rounded), learning
+
+
+def _of_placed(learning: Learning, placement: Placement) -> Learning:
+    """What was learned of the layers that are quantized."""
+    placed = {item.node.name for item in placement.weighted}
+    return Learning(
+        learning.rounded,
+        tuple(layer for layer in learning.layers if layer.node in placed),
+        tuple(item for item in learning.left if item.node in placed),
+    )

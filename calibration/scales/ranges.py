@@ -14,6 +14,7 @@ from calibration.qdq.placement import Placement
 from calibration.qdq.policies import all_tensors
 from calibration.rounding.twin import WeightGrids
 from calibration.scales.auto import Choice, choose_by_output
+from calibration.scales.decided import Decided
 from calibration.scales.methods import SCALES, Scale, ScaleMethod
 from calibration.scales.rivals import ENERGY, POSITION, RIVALS, Rivalry, compete
 from exporters.errors import UserError
@@ -70,6 +71,15 @@ class ChosenScales:
     rivalry: Rivalry | None = None
 
 
+UNDECIDED = "mse"
+"""Ranges of activations where ``auto`` chooses later, or has chosen without them."""
+
+
+def first_method(job: Job) -> str:
+    """The method that needs no run of the model."""
+    return UNDECIDED if job.options.scales == "auto" else job.options.scales
+
+
 def choose_scales(
     job: Job,
     model: ir.Model,
@@ -77,7 +87,7 @@ def choose_scales(
     statistics: Statistics,
     grids: WeightGrids | None = None,
 ) -> ChosenScales:
-    """One scale for every group of tensors.
+    """One scale for every group of tensors; those that the job has decided stay.
 
     A method on its own never clips the graph's inputs: large values of an input are signal, not
     outliers, a bright pixel, a far point. Only ``auto`` may, which measures what that does.
@@ -85,6 +95,8 @@ def choose_scales(
     Args:
         grids: what weights become, to try whole assignments; None leaves that out.
     """
+    if job.decided is not None:
+        return _as_decided(job, model, placement, statistics, job.decided)
     if job.options.scales != "auto" or job.samples is None:
         name = job.options.scales
         return ChosenScales(scales_by_method(job, model, placement, statistics, name), {})
@@ -110,6 +122,18 @@ def choose_scales(
 
     rivalry = compete(job, model, contestants, assign, grids)
     return _chosen_scales(placement, rivalry.choices, rivalry)
+
+
+def _as_decided(
+    job: Job, model: ir.Model, placement: Placement, statistics: Statistics, decided: Decided
+) -> ChosenScales:
+    """Known ranges; a tensor that got its pair from a node left in float has `first_method`'s."""
+    known = decided.scales
+    scales = {v: known[v.name or ""] for v in placement.tensors if v.name in known}
+    if len(scales) < len(placement.tensors):
+        scales = scales_by_method(job, model, placement, statistics, first_method(job)) | scales
+    names = {value.name for value in placement.tensors}
+    return ChosenScales(scales, {n: m for n, m in decided.methods.items() if n in names})
 
 
 def scales_by_method(

@@ -3,9 +3,10 @@
     screen every rounding -> predict the front -> search it on the validation set
            -> quantize for real -> judge that very file -> write
 
-The search works with variants that share their ranges; the file that is written is made by
-`calibration.quantize` like any other, with the units that were given back as its float nodes, and
-has to keep the budget itself. Where nothing does, nothing is written unless that is asked for.
+The search works with variants that share their ranges. The file that is written is made by
+`calibration.quantize` with those ranges, and with the units that were given back as its float
+nodes; it is the variant that held, and is judged once more all the same. Where nothing holds,
+nothing is written unless that is asked for.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _TIMED_POINTS = 6
 """Trials that hold, and that are timed against each other besides the best one."""
 
 _MADE = 4
-"""Real files that are made at most, should they fall behind the variants that held."""
+"""Files that are made at most: FP16 or learned rounding can cost what the variant still had."""
 
 _FASTER = 0.98
 """What a dearer prediction has to take of the best one's measured time to be preferred."""
@@ -112,6 +113,7 @@ def quantize_within(
             ``output`` exists, or the state file is of another question.
     """
     options, means = options or QuantizeOptions(), means or Means()
+    options = replace(options, correct_bias=bool(options.correct_bias))  # as in every variant
     # the doctor compares the two sets, and refuses samples that are in both
     means = replace(means, evaluation=plan.validation)
     file = model if isinstance(model, ModelFile) else ModelFile(model)
@@ -166,20 +168,17 @@ class _Run:
         candidates = self._in_order(held, times)
         if not candidates and self.plan.write_anyway:
             candidates = [self.search.best]
-        chosen = trial = self.search.best
         made: QuantizeResult | None = None
-        gap, made_count = 0.0, 0
-        for candidate in candidates:
-            if made_count and (candidate.margin < gap or made_count == _MADE):
-                continue
-            chosen, made_count = candidate, made_count + 1
-            made, trial = self._made(chosen)
-            if trial.holds:
+        trial = self.search.best
+        for index, candidate in enumerate(candidates[:_MADE]):
+            again, judged = self._made(candidate, self.found.folder / f"made-{index}.onnx")
+            if made is None or judged.margin > trial.margin:
+                made, trial = again, judged
+            if judged.holds:
                 break
-            gap = chosen.margin - trial.margin  # what the real file falls behind its variant
         costs = self._costs(made)
         holds = trial.holds and all(c.margin(costs[c.name]) >= 0 for c in self.budget.cost)
-        report = self._report(chosen, trial, costs, times, holds=holds)
+        report = self._report(trial, costs, times, holds=holds)
         if made is None or not (holds or self.plan.write_anyway):
             return BudgetResult(holds, None, report)
         return BudgetResult(holds, self._written(made, report, output), report)
@@ -206,16 +205,16 @@ class _Run:
             return [fastest, *(trial for trial in held if trial is not fastest)]
         return held
 
-    def _made(self, candidate: Trial) -> tuple[QuantizeResult, Trial]:
+    def _made(self, candidate: Trial, path: Path) -> tuple[QuantizeResult, Trial]:
         """The real file of a trial, and what it scores."""
         given = reasons(self.search.predictor, candidate, self.plan.budget)
-        path = self.found.folder / "final.onnx"
         made = quantize(
             self.file,
             self.samples,
             path,
             replace(self.options, given_back=given, overwrite=True),
             statistics=self.found.bench.statistics if self.options.split == "none" else None,
+            decided=self.found.bench.decided,
             evaluation=self.means.evaluation,
             measure_layers=self.measure_layers,
             progress=self.means.progress,
@@ -235,7 +234,6 @@ class _Run:
 
     def _report(
         self,
-        chosen: Trial,
         trial: Trial,
         costs: Scores,
         times: Mapping[Point, float],
@@ -264,7 +262,7 @@ class _Run:
                 "sha256": self.plan.validation.sha256,
             },
             "scores": [*score_rows(self.search, trial), *conditions],
-            "given_back": given_back_rows(self.search, chosen, rows),
+            "given_back": given_back_rows(self.search, trial, rows),
             "units": len(rows),
             "trials": len(self.search.trials),
             "cost_unit": self.found.predictor.costs.unit,

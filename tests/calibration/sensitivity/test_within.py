@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from calibration.options import QuantizeOptions
 from calibration.sensitivity.measuring import Judged, Means, measure_sensitivity
+from calibration.sensitivity.search import Scores
 from calibration.sensitivity.within import BudgetPlan, BudgetResult, quantize_within
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
@@ -40,7 +42,7 @@ def run(
         file.path.parent / "q.onnx",
         BudgetPlan(budget, score.samples, **plan),
         score=score,
-        options=QuantizeOptions(policy, scales="minmax", **(options or {})),
+        options=QuantizeOptions(policy, **{"scales": "minmax", **(options or {})}),
         means=means or Means(planted.latencies, planted.profile),
     )
 
@@ -94,6 +96,28 @@ def quantized_plainly(file: ModelFile) -> Path:
     options = QuantizeOptions("onnxruntime", scales="minmax", overwrite=True)
     path = file.path.parent / "plain.onnx"
     return quantize(file, nets.samples(file.proto, 6), path, options).model.path
+
+
+@pytest.mark.parametrize("correct_bias", [False, True])
+@pytest.mark.parametrize("policy", ["onnxruntime", "tensorrt"])
+def test_the_file_is_the_very_mixture_that_was_tried(
+    file: ModelFile, policy: str, correct_bias: bool
+) -> None:
+    """Ranges chosen by runs, weights rounded together, biases shifted: none of it is done anew."""
+    tried: list[bytes] = []
+
+    class Watched(planted.Sqnr):
+        def __call__(self, path: Path) -> Scores:
+            graph = onnx.load(path).graph
+            graph.ClearField("name")
+            tried.append(graph.SerializeToString(deterministic=True))
+            return super().__call__(path)
+
+    options = {"scales": "auto", "rounding": "gptq", "correct_bias": correct_bias}
+    result = run(file, "sqnr_db>=15", score=Watched(file), policy=policy, options=options)
+    assert result.holds
+    assert len(tried) > 2
+    assert tried[-1] in tried[:-1]
 
 
 def test_the_file_equals_one_with_those_nodes_kept_in_float(
