@@ -181,7 +181,8 @@ def measure(name: str, arguments: argparse.Namespace, results: dict[str, Any]) -
         if label in rows or arguments.time or not chosen:
             continue
         output = file_of(folder, label)
-        output.unlink(missing_ok=True)
+        for path in (output, output.with_suffix(".budget.json")):
+            path.unlink(missing_ok=True)
         rows[label] = judge(quantizer(output), work) | {"date": today(), "load": load()}
         save(results, arguments.output)
         show([rows[label]])
