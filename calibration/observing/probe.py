@@ -8,7 +8,6 @@ of samples, and everything runs in one session.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from calibration.graph.queries import WEIGHTED, fresh_name, multiply_adds, value
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
 from calibration.samples.base import Array, Samples
+from calibration.samples.subset import spread
 from exporters.modelfile import ModelSpec
 
 if TYPE_CHECKING:
@@ -183,14 +183,13 @@ class Probe:
     ) -> Iterator[list[Array]]:
         """All that was asked for, in the order of asking, sample by sample; arguments as `run`."""
         names = [output.name or "" for output in self.graph.outputs]
-        count = min(max_samples or self.affordable, len(samples))
-        step = len(samples) // count
-        feeds = checked_feeds(samples, expected_inputs(self.graph, spec))
+        chosen = spread(samples, max_samples or self.affordable)
         session = self._session()
-        for index, (_, feed) in enumerate(islice(feeds, 0, step * count, step)):
+        feeds = checked_feeds(chosen, expected_inputs(self.graph, spec))
+        for done, (_, feed) in enumerate(feeds, 1):
             yield session.run(names, feed)
             if progress:
-                progress(what, index + 1, count)
+                progress(what, done, len(chosen))
 
     def _session(self) -> Any:
         """No integer kernels: the error is the one that Q/DQ defines."""

@@ -23,9 +23,10 @@ from calibration.qdq.weights import Rounded
 from calibration.rounding.gptq import round_with_feedback
 from calibration.rounding.learning import FEWEST_ROWS, Learning, RoundedLayer, too_few_rows
 from calibration.rounding.positions import ROWS, Layer, find_layers
-from calibration.rounding.shares import Subset, decibels, learn_and_judge
+from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Array
+from calibration.samples.subset import Subset
 from calibration.scales.methods import Scale
 from exporters.errors import UserError
 

@@ -17,8 +17,8 @@ from calibration.qdq.placement import LeftFloat, Placement
 from calibration.qdq.weights import IntegerWeights, integer_weights
 from calibration.rounding.adaround import Rows
 from calibration.rounding.patches import Product, product_of
-from calibration.rounding.shares import Subset
 from calibration.rounding.twin import WeightGrids
+from calibration.samples.subset import Subset
 from calibration.scales.methods import Scale
 
 if TYPE_CHECKING:

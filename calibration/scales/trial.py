@@ -22,9 +22,9 @@ from calibration.graph.telling import telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
 from calibration.qdq.insertion import insert
-from calibration.rounding.shares import Subset
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import Array
+from calibration.samples.subset import Subset
 from calibration.scales.fidelity import Real, append_sums, fidelity_db, real_of
 from calibration.scales.methods import Scale
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from calibration.graph.telling import Judged, Telling, telling_values
 from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from calibration.samples.mapping import map_samples
+from calibration.samples.subset import spread
 from calibration.scales.fidelity import Real, append_sums, overlap, real_of
 from calibration.sensitivity.notebook import Notebook
 from calibration.sensitivity.workbench import Atom, Workbench, serialized
@@ -139,12 +139,11 @@ def _feeds(bench: Workbench, samples: Samples) -> Iterator[dict[str, Array]]:
     """Some samples, spread over the set."""
     work = sum(multiply_adds(item.node) for item in bench.placement.weighted)
     affordable = min(max(int(WORK / work), FEWEST), MOST) if work else MOST
-    count = min(affordable, len(samples))
-    if count == 0:
+    chosen = spread(samples, affordable)
+    if not len(chosen):
         raise UserError("there are no samples to measure on", fix="Name others with --samples")
-    step = len(samples) // count
     expected = expected_inputs(bench.model.graph, bench.job.file.spec)
-    for _, feed in islice(checked_feeds(samples, expected), 0, step * count, step):
+    for _, feed in checked_feeds(chosen, expected):
         yield feed
 
 
