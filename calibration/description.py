@@ -123,10 +123,12 @@ def describe_correction(correction: Correction) -> dict[str, Any]:
         for layer in correction.layers
     ]
     left = [{"node": i.node, "op_type": i.op_type, "reason": i.reason} for i in correction.left]
-    outputs = {}
-    if correction.sqnr_before_db is not None and correction.sqnr_after_db is not None:
-        outputs["sqnr_before_db"] = round(correction.sqnr_before_db, 2)
-        outputs["sqnr_after_db"] = round(correction.sqnr_after_db, 2)
+    measured = {
+        "before_db": correction.before_db,
+        "tried_db": correction.tried_db,
+        "after_db": correction.after_db,
+    }
+    outputs = {name: round(db, 2) for name, db in measured.items() if db is not None}
     return {"bias_correction": outputs, "corrected_nodes": layers, "uncorrected_nodes": left}
 
 

@@ -89,8 +89,8 @@ def _tell_corrections(out: Output, report: Report) -> None:
     _tell_gain(out, "biases", "corrected", report.get("corrected_nodes", []))
     outputs = report.get("bias_correction", {})
     if outputs and not any(layer["kept"] for layer in report["corrected_nodes"]):
-        before, after = outputs["sqnr_before_db"], outputs["sqnr_after_db"]
-        out.say(f"  the outputs would have gone from {before:.1f} to {after:.1f} dB")
+        before, tried = outputs["before_db"], outputs["tried_db"]
+        out.say(f"  the outputs' fidelity would have gone from {before:.1f} to {tried:.1f} dB")
     if report.get("not_blocked"):
         reasons = Counter(item["reason"] for item in report["not_blocked"])
         rows = [(str(count), reason) for reason, count in reasons.items()]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.graph.telling import telling_values
 from calibration.observing.probe import Probe
 from calibration.rounding.shares import decibels, learn_and_judge
 from calibration.rounding.sites import Site
 from calibration.rounding.twin import WeightGrids, join, quantized_copy
 from calibration.samples.base import Array, Samples
 from calibration.scales.methods import Scale
+from calibration.scales.trial import FloatRun, Trial
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MOST_SAMPLES = 32
 """A mean over samples and positions needs no more; every one of them is run six times."""
-
-_TINY = 1e-30
 
 _REDUCE_AXES_INPUT = 18  # since then ReduceMean takes its axes as an input
 
@@ -85,15 +83,17 @@ class Bench:
         self,
         job: Job,
         model: ir.Model,
-        scales: Mapping[str, Scale],
+        scales: Mapping[ir.Value, Scale],
         grids: WeightGrids,
         max_samples: int | None,
     ) -> None:
         assert job.samples is not None  # checked by the caller
         self._job, self._model, self._scales, self._grids = job, model, scales, grids
+        self._named = {value.name or "": scale for value, scale in scales.items()}
         self._real = model.clone()
         count = max_samples or min(Probe(self._real).affordable, MOST_SAMPLES)
         self._learn, self._judge = learn_and_judge(job.samples, count)
+        self._run = FloatRun(job, self._real, self._judge)
 
     def shifts(self, sites: list[Site]) -> list[NDArray[np.float32]]:
         """Of every site, behind sites whose own shift is taken off."""
@@ -128,27 +128,19 @@ class Bench:
         errors = rows.sum(axis=0).reshape(-1, 3)[::-1]
         return [_layer(site, *row) for site, row in zip(sites, errors, strict=True)]
 
-    def output_sqnr(self) -> NDArray[np.float64]:
-        """Of what decides the outputs, in dB: one number a sample held back, the mean over outputs.
+    def fidelities_db(self) -> NDArray[np.float64]:
+        """Of the outputs as the network is now: one number a sample held back.
 
         0 where no output comes from numbers of both networks.
         """
-        samples = self._judge
-        probe, outputs = self._both()
-        names = [told.name for told in telling_values(self._real.graph)]
-        compared = [name for name in names if name in outputs]
-        if not compared:
-            return np.zeros(len(samples))
-        for name in compared:
-            probe.sum_of_squares(probe.values[name])
-            probe.sum_of_squares(probe.values[name], outputs[name])
-        rows = np.array(list(self._arrays(probe, samples, "outputs")), np.float64)
-        energy, noise = np.maximum(rows[:, 0::2], _TINY), np.maximum(rows[:, 1::2], _TINY)
-        return np.asarray(np.mean(10 * np.log10(energy / noise), axis=1), np.float64)
+        if not len(self._run):
+            return np.zeros(len(self._judge))
+        trial = Trial(self._job, self._model, self._grids, self._run)
+        return trial.fidelities_db(self._scales)
 
     def _both(self) -> tuple[Probe, dict[str, ir.Value]]:
         probe = Probe(self._real)
-        quantized = quantized_copy(self._job, self._model, self._scales, self._grids)
+        quantized = quantized_copy(self._job, self._model, self._named, self._grids)
         return probe, join(probe, quantized)
 
     def _arrays(self, probe: Probe, samples: Samples, what: str) -> Iterator[list[Array]]:

@@ -15,8 +15,8 @@ without:
     sum (act(y^) - act(y))²   <   sum (act(y^ + shift) - act(y))²
 
 Nearer layers do not make a nearer network by themselves: errors that cancelled may no longer. So
-the outputs of the whole network are compared too, and unless they gain, by more than two standard
-errors of the samples held back, nothing is changed.
+the outputs of the whole network are compared too, as scales are judged, and unless they gain, by
+more than two standard errors of the samples held back, nothing is changed.
 
 At last the layers behind which nothing is weighted, a classifier say, are corrected once more, by
 what the network as it then is gets wrong on average. Whatever the layers before them do, a mean
@@ -56,14 +56,16 @@ class Correction:
     """Layers that were measured, and layers that cannot be corrected.
 
     Attributes:
-        sqnr_before_db, sqnr_after_db: of the network's outputs, mean over outputs and samples held
-            back; None where nothing was measured.
+        before_db, tried_db, after_db: fidelity of the network's outputs on samples held back
+            (`calibration.scales.fidelity`): without corrections, with those of the layers that
+            gain, and as it is left; None where nothing was measured.
     """
 
     layers: tuple[CorrectedLayer, ...] = ()
     left: tuple[LeftFloat, ...] = ()
-    sqnr_before_db: float | None = None
-    sqnr_after_db: float | None = None
+    before_db: float | None = None
+    tried_db: float | None = None
+    after_db: float | None = None
 
 
 def surely_gains(gains_db: NDArray[np.float64]) -> bool:
@@ -100,9 +102,8 @@ def correct_biases(
     sites, left = find_sites(placement)
     if not sites:
         return Correction((), tuple(left))
-    named = {value.name or "": scale for value, scale in scales.items()}
-    bench = Bench(job, model, named, grids, max_samples)
-    before = bench.output_sqnr()
+    bench = Bench(job, model, scales, grids, max_samples)
+    before = bench.fidelities_db()
     shifts = bench.shifts(sites)
     taken = value_names(model.graph)
     undo = [_shift(model.graph, s, shift, taken) for s, shift in zip(sites, shifts, strict=True)]
@@ -110,7 +111,7 @@ def correct_biases(
     for layer, site, old in zip(layers, sites, undo, strict=True):
         if not layer.kept:
             _put_back(site, old)
-    after = bench.output_sqnr()
+    tried = after = bench.fidelities_db()
     if not surely_gains(after - before):
         for layer, site, old in zip(layers, sites, undo, strict=True):
             if layer.kept:
@@ -120,7 +121,8 @@ def correct_biases(
     again, after = _correct_last(bench, model, sites, after, taken)
     layers = [again.get(layer.node, layer) for layer in layers]
     _note_biases(placement)
-    return Correction(tuple(layers), tuple(left), float(before.mean()), float(after.mean()))
+    means = (float(db.mean()) for db in (before, tried, after))
+    return Correction(tuple(layers), tuple(left), *means)
 
 
 def _correct_last(
@@ -130,13 +132,13 @@ def _correct_last(
     before: NDArray[np.float64],
     taken: set[str],
 ) -> tuple[dict[str, CorrectedLayer], NDArray[np.float64]]:
-    """Take the mean error of the outputs off the last layers; returns them, and the SQNR after."""
+    """Take the mean error of the outputs off the last layers; also returns the fidelity after."""
     last = [site for site in sites if not _is_weighed(site.output)]
     if not last:
         return {}, before
     shifts = bench.shifts_as_it_is(last)
     undo = [_shift(model.graph, s, shift, taken) for s, shift in zip(last, shifts, strict=True)]
-    after = bench.output_sqnr()
+    after = bench.fidelities_db()
     if not surely_gains(after - before):
         for site, old in zip(last, undo, strict=True):
             _put_back(site, old)

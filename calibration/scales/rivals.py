@@ -20,10 +20,11 @@ import numpy as np
 from calibration.graph.queries import WEIGHTED, multiply_adds
 from calibration.observing.probe import Probe
 from calibration.rounding.twin import WeightGrids
+from calibration.samples.subset import spread
 from calibration.scales.auto import Choice
 from calibration.scales.descent import Assign, Progress, descend
 from calibration.scales.methods import SCALES, Percentile, Scale, ScaleMethod
-from calibration.scales.trial import Trial
+from calibration.scales.trial import FloatRun, Trial
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -97,9 +98,12 @@ def compete(
         grids: what weights become.
     """
     first = next(iter(contestants))
-    trial = Trial(job, model, grids, min(Probe(model).affordable, MOST_SAMPLES))
-    if not len(trial):
+    assert job.samples is not None  # checked by the caller
+    some = spread(job.samples, min(Probe(model).affordable, MOST_SAMPLES))
+    run = FloatRun(job, model, some)
+    if not len(run):
         return Rivalry(contestants[first], first, {})
+    trial = Trial(job, model, grids, run)
     found = _compared(trial, {name: assign(c) for name, c in contestants.items()}, job.progress)
     rounded = {name: round(db, 2) for name, db in found.items()}
     if max(found.values()) < LEAST_DB:

@@ -23,8 +23,7 @@ from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.observing.sessions import lean_options, open_session
 from calibration.qdq.insertion import insert
 from calibration.rounding.twin import WeightGrids
-from calibration.samples.base import Array
-from calibration.samples.subset import Subset
+from calibration.samples.base import Array, Samples
 from calibration.scales.fidelity import Real, append_sums, fidelity_db, real_of
 from calibration.scales.methods import Scale
 
@@ -39,29 +38,58 @@ KEPT_BYTES = 1 << 29
 ALL = slice(None)
 
 
+class FloatRun:
+    """Samples, and what the float network makes of them where its outputs are judged.
+
+    Args:
+        model: prepared; it is copied, weights are shared.
+        samples: as many of them as `KEPT_BYTES` holds are run.
+    """
+
+    def __init__(self, job: Job, model: ir.Model, samples: Samples) -> None:
+        self.told = telling_values(model.graph)
+        self.feeds: list[dict[str, Array]] = []
+        self.real: list[Real] = []
+        if self.told:
+            self._run(job, model, samples)
+
+    def __len__(self) -> int:
+        """How many samples there are; 0 where no output comes from numbers of both networks."""
+        return len(self.feeds)
+
+    def _run(self, job: Job, model: ir.Model, samples: Samples) -> None:
+        copy = model.clone()
+        values = values_by_name(copy.graph)
+        names = [told.name for told in self.told]
+        copy.graph.outputs[:] = [values[name] for name in names]
+        session, kept = _session(copy), 0
+        for _, feed in checked_feeds(samples, expected_inputs(model.graph, job.file.spec)):
+            real = real_of(self.told, session.run(names, feed))
+            kept += sum(array.nbytes for array in real.given.values())
+            if kept > KEPT_BYTES and len(self.real) > 1:
+                break
+            self.feeds.append(feed)
+            self.real.append(real)
+
+
 class Trial:
     """The network with weights rounded and every activation's scale to be given.
 
     Args:
-        model: prepared; it is copied, weights are shared.
+        model: prepared; it is copied, weights are shared. Its biases need not be the float run's.
         grids: what weights become.
-        count: samples, spread over the set.
+        run: of the float network, to compare with.
     """
 
-    def __init__(self, job: Job, model: ir.Model, grids: WeightGrids, count: int) -> None:
-        assert job.samples is not None  # checked by the caller
-        self._job = job
-        self._told = telling_values(model.graph)
-        self._feeds: list[dict[str, Array]] = []
-        self._real: list[Real] = []
+    def __init__(self, job: Job, model: ir.Model, grids: WeightGrids, run: FloatRun) -> None:
+        self._job, self._run = job, run
         self._inputs: dict[str, tuple[str, str]] = {}
-        if self._told:
-            self._run_real(model, count)
+        if len(run):
             self._session = _session(self._rounded(model, grids))
 
     def __len__(self) -> int:
-        """How many samples there are; 0 where no output comes from numbers of both networks."""
-        return len(self._feeds)
+        """How many samples there are."""
+        return len(self._run)
 
     def fidelities_db(
         self, scales: Mapping[ir.Value, Scale], which: slice = ALL
@@ -69,31 +97,10 @@ class Trial:
         """Of the outputs, their mean; one number for every sample of ``which``."""
         given = self._given({value.name or "": scale for value, scale in scales.items()})
         rows = []
-        for feed, real in zip(self._feeds[which], self._real[which], strict=True):
+        for feed, real in zip(self._run.feeds[which], self._run.real[which], strict=True):
             sums = self._session.run(None, {**feed, **given, **real.given})
-            rows.append(fidelity_db(self._told, real, sums))
+            rows.append(fidelity_db(self._run.told, real, sums))
         return np.array(rows)
-
-    def _run_real(self, model: ir.Model, count: int) -> None:
-        job = self._job
-        assert job.samples is not None  # checked by the caller
-        count = min(count, len(job.samples))
-        chosen = range(0, len(job.samples) // count * count, len(job.samples) // count)
-        copy = model.clone()
-        values = values_by_name(copy.graph)
-        copy.graph.outputs[:] = [values[told.name] for told in self._told]
-        session, kept = _session(copy), 0
-        feeds = checked_feeds(
-            Subset(job.samples, chosen), expected_inputs(model.graph, job.file.spec)
-        )
-        for _, feed in feeds:
-            outputs = session.run([told.name for told in self._told], feed)
-            real = real_of(self._told, outputs)
-            kept += sum(array.nbytes for array in real.given.values())
-            if kept > KEPT_BYTES and len(self._real) > 1:
-                break
-            self._feeds.append(feed)
-            self._real.append(real)
 
     def _given(self, scales: Mapping[str, Scale]) -> dict[str, Array]:
         given: dict[str, Array] = {}
@@ -123,7 +130,7 @@ class Trial:
                 self._inputs[source.name or ""] = _as_inputs(copy.graph, node)
         values = values_by_name(copy.graph)
         copy.graph.outputs.clear()
-        for told in self._told:
+        for told in self._run.told:
             append_sums(copy.graph, as_read(values[told.name]), told)
         return copy
 

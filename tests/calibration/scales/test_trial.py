@@ -16,8 +16,9 @@ from calibration.job import Job
 from calibration.qdq.policies import POLICIES
 from calibration.rounding.twin import WeightGrids
 from calibration.samples.base import InMemorySamples
+from calibration.samples.subset import spread
 from calibration.scales.methods import Scale
-from calibration.scales.trial import Trial
+from calibration.scales.trial import FloatRun, Trial
 from exporters.modelfile import ModelFile
 from tests.calibration import nets
 
@@ -43,6 +44,13 @@ def plain() -> onnx.ModelProto:
     net = nets.Net([1, 4, 8, 8])
     hidden = net.conv("hidden", "x", (4, 8))
     return net.model(net.conv("last", hidden, (8, CLASSES), 1, relu=False))
+
+
+def trial_of(job: Job, count: int) -> Trial:
+    assert job.samples is not None
+    model = job.prepared()
+    run = FloatRun(job, model, spread(job.samples, count))
+    return Trial(job, model, WeightGrids(job.form, {}), run)
 
 
 def tried(
@@ -72,7 +80,7 @@ def tried(
         (nets.run(proto, dict(feed), name)[0], nets.run(made, dict(feed), name)[0])
         for feed in samples
     ]
-    return Trial(job, model, WeightGrids(job.form, {}), 4), scales, pairs
+    return trial_of(job, 4), scales, pairs
 
 
 @pytest.mark.parametrize("policy", ["tensorrt", "onnxruntime"])
@@ -131,7 +139,7 @@ def test_the_rounding_of_the_logits_themselves_counts(tmp_path: Path) -> None:
     form = job.policy.form
     fine = {value: Scale(0.05, 128, form) for value in placed}
     coarse = {v: Scale(0.4 if v.name == "logits_out" else 0.05, 128, form) for v in placed}
-    trial = Trial(job, model, WeightGrids(job.form, {}), 4)
+    trial = trial_of(job, 4)
     assert trial.fidelities_db(coarse).mean() < trial.fidelities_db(fine).mean() - 1
 
 
@@ -143,7 +151,7 @@ def test_labels_of_the_input_itself_tell_nothing(tmp_path: Path) -> None:
     onnx.save(proto, path)
     samples = InMemorySamples([{"x": np.ones((1, 4, 8, 8), np.float32)}])
     job = Job(ModelFile(path), QuantizeOptions("tensorrt"), samples, None)
-    assert len(Trial(job, job.prepared(), WeightGrids(job.form, {}), 1)) == 0
+    assert len(FloatRun(job, job.prepared(), samples)) == 0
 
 
 def test_heads_count_where_something_is_likely(tmp_path: Path) -> None:
@@ -180,5 +188,5 @@ def test_heads_count_where_something_is_likely(tmp_path: Path) -> None:
         overlap = np.sum(np.minimum(p, r) * p) / np.sum(np.maximum(p, r) * p)
         energy, noise = np.sum(real[1] ** 2 * p), np.sum((real[1] - blurred[1]) ** 2 * p)
         expected.append((-10 * np.log10(1 - overlap) + 10 * np.log10(energy / noise)) / 2)
-    found = Trial(job, model, WeightGrids(job.form, {}), 2).fidelities_db(scales)
+    found = trial_of(job, 2).fidelities_db(scales)
     assert found == pytest.approx(expected, abs=0.1)
