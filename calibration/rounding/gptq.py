@@ -50,15 +50,16 @@ def round_with_feedback(
         int8 ``[out, k]``.
     """
     order = np.argsort(-np.diagonal(moments), kind="stable")
-    feedback = _feedback(moments[np.ix_(order, order)])
+    root = _root(moments[np.ix_(order, order)])
+    scale = np.diagonal(root)[:, None]  # U is R with the diagonal divided out
     w = np.ascontiguousarray(weight.T[order], np.float64)
     step = np.ascontiguousarray(steps.T[order], np.float64)
     rounded, error = np.empty_like(w), np.zeros_like(w)
     for start in range(0, len(w), BLOCK):
         end = min(start + BLOCK, len(w))
-        wanted = w[start:end] + feedback[:start, start:end].T @ error[:start]
+        wanted = w[start:end] + root[:start, start:end].T @ error[:start] / scale[start:end]
         for i in range(start, end):
-            told = wanted[i - start] + feedback[start:i, i] @ error[start:i]
+            told = wanted[i - start] + root[start:i, i] @ error[start:i] / scale[i]
             rounded[i] = np.clip(np.rint(told / step[i]), -largest, largest)
             error[i] = w[i] - rounded[i] * step[i]
     integers = np.empty(weight.shape, np.int8)
@@ -66,9 +67,10 @@ def round_with_feedback(
     return integers
 
 
-def _feedback(moments: NDArray[Any]) -> Floats:
-    """U of H = (U + 1) D (U + 1)^T; below the diagonal it is not meaningful."""
+def _root(moments: NDArray[Any]) -> Floats:
+    """R of H = R R^T, upper triangular: the root of H turned around, turned back."""
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += DAMPING * max(float(np.diagonal(damped).mean()), 1e-12)
-    root = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]  # upper triangular, H = R R^T
-    return np.asarray(root / np.diagonal(root))
+    # H is symmetric; transposed it lies in memory as LAPACK wants it, which saves a quarter
+    root: Floats = np.linalg.cholesky(damped[::-1, ::-1].T)
+    return root[::-1, ::-1]
