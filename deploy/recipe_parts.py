@@ -73,7 +73,8 @@ class QuantizationPart(StrictPart):
         rest: type of what is not quantized; the file for ONNX Runtime stays at FP32, because its
             CPU kernels have no FP16.
         rounding: of weights: ``auto``, ``nearest``, ``gptq`` or ``adaround``.
-        correct_bias: as ``quantize --correct-bias``; None where it is affordable.
+        correct_bias: as ``quantize --correct-bias``; None where it is affordable and
+            there is no budget.
         weights: ``int8``, or ``int4``: weights only.
         block: inputs of an int4 weight that share a scale; 0 for one scale a channel.
         keep_float: node names, or prefixes of them, that stay in float.

@@ -60,7 +60,7 @@ CorrectBias = Annotated[
     typer.Option(
         "--correct-bias/--no-correct-bias",
         help="Shift biases for what rounding does to the mean of a layer's output; by default "
-        "where running a few samples is affordable.",
+        "where running a few samples is affordable, and never within a budget.",
         rich_help_panel=_METHODS,
     ),
 ]
