@@ -73,10 +73,17 @@ OURS = {
     for label, words in {
         "": (),
         ", scales mse": ("--scales", "mse"),
+        ", scales mse, biases as they are": ("--scales", "mse", "--no-correct-bias"),
         ", rounding nearest": ("--rounding", "nearest"),
         ", split auto": ("--split", "auto"),
         ", split cfws": ("--split", "cfws"),
         ", equalize": ("--equalize",),
+        ", equalize, scales mse, biases as they are": (
+            "--equalize",
+            "--scales",
+            "mse",
+            "--no-correct-bias",
+        ),
         ", equalize, split cfws": ("--equalize", "--split", "cfws"),
     }.items()
 }
