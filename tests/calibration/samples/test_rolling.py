@@ -21,6 +21,7 @@ from calibration.samples import (
 from calibration.samples.doctor.overlap import hashes_of
 from calibration.samples.findings import SamplesRefusedError
 from calibration.samples.rolling import RolledSamples, as_given, rolled
+from calibration.samples.subset import Subset
 from calibration.samples.sets import make_sets
 from deploy import verify
 from exporters.errors import UserError
@@ -96,6 +97,8 @@ def test_a_second_pass_runs_nothing(file: ModelFile, drives: NpzSamples, tmp_pat
     copy.unlink()
     for one, other in zip(first, samples, strict=True):
         assert input_hash(one) == input_hash(other)
+    part = Subset(samples, (1, 3))
+    assert [*map(input_hash, part)] == [input_hash(first[index]) for index in (1, 3)]
 
 
 def test_a_choice_remembers_what_it_leaves_out(file: ModelFile, drives: NpzSamples) -> None:
