@@ -21,8 +21,8 @@ from calibration.samples import (
 from calibration.samples.doctor.overlap import hashes_of
 from calibration.samples.findings import SamplesRefusedError
 from calibration.samples.rolling import RolledSamples, as_given, rolled
-from calibration.samples.subset import Subset
 from calibration.samples.sets import make_sets
+from calibration.samples.subset import Subset
 from deploy import verify
 from exporters.errors import UserError
 from exporters.modelfile import ModelFile
