@@ -51,16 +51,18 @@ def round_with_feedback(
     """
     order = np.argsort(-np.diagonal(moments), kind="stable")
     root = _root(moments[np.ix_(order, order)])
-    scale = np.diagonal(root)[:, None]  # U is R with the diagonal divided out
     w = np.ascontiguousarray(weight.T[order], np.float64)
     step = np.ascontiguousarray(steps.T[order], np.float64)
     rounded, error = np.empty_like(w), np.zeros_like(w)
     for start in range(0, len(w), BLOCK):
-        end = min(start + BLOCK, len(w))
-        wanted = w[start:end] + root[:start, start:end].T @ error[:start] / scale[start:end]
-        for i in range(start, end):
-            told = wanted[i - start] + root[start:i, i] @ error[start:i] / scale[i]
-            rounded[i] = np.clip(np.rint(told / step[i]), -largest, largest)
+        block = slice(start, start + BLOCK)
+        # U is R with the diagonal divided out
+        feedback = root[: block.stop, block].T / np.diagonal(root)[block, None]
+        wanted = w[block] + feedback[:, :start] @ error[:start]
+        for i, told in enumerate(wanted, start):
+            told += feedback[i - start, start:i] @ error[start:i]
+            np.rint(told / step[i], out=rounded[i])
+            np.minimum(np.maximum(rounded[i], -largest, out=rounded[i]), largest, out=rounded[i])
             error[i] = w[i] - rounded[i] * step[i]
     integers = np.empty(weight.shape, np.int8)
     integers[:, order] = rounded.T
