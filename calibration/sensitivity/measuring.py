@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "edgeport.sensitivity/1"
 
+FOLDED = "folded.onnx"
+"""In a measurement's folder: the float network as it is when Q/DQ are placed in it."""
+
 Profile = Callable[[Path], Iterable[tuple[str, str, float]]]
 """Kernel times of a model file: operator, the tensor that it makes, milliseconds."""
 
@@ -192,7 +195,7 @@ def _cost_model(bench: Workbench, means: Means, notebook: Notebook, folder: Path
 
     def files() -> tuple[Path, Path]:
         return (
-            save(bench.model, folder / "float.onnx"),
+            save(bench.floating(), folder / FOLDED),
             save(bench.quantized(), folder / "integer.onnx"),
         )
 

@@ -24,7 +24,14 @@ from calibration.samples.base import Samples
 from calibration.samples.rolling import rolled
 from calibration.sensitivity.budget import LATENCY_MS, SPEEDUP, Budget, Measured, parse_budget
 from calibration.sensitivity.front import Point
-from calibration.sensitivity.measuring import Cost, Means, Measurements, measured, question_of
+from calibration.sensitivity.measuring import (
+    FOLDED,
+    Cost,
+    Means,
+    Measurements,
+    measured,
+    question_of,
+)
 from calibration.sensitivity.report import (
     curve_rows,
     given_back_rows,
@@ -42,6 +49,8 @@ if TYPE_CHECKING:
     import onnx
 
 SCHEMA = "edgeport.budget/1"
+
+FOLDED_MS = "folded_ms"
 
 _TIMED_POINTS = 6
 """Trials that hold, and that are timed against each other besides the best one."""
@@ -82,7 +91,8 @@ class BudgetResult:
         holds: whether the file keeps the budget.
         result: the file; None where none was written.
         report: JSON: ``budget``, ``holds``, ``scores`` of the final file with intervals,
-            ``given_back`` with the loss and cost of each, the ``curve``, ``ms`` and ``speedup``.
+            ``given_back`` with the loss and cost of each, the ``curve``, ``ms``, ``fp32_ms``,
+            ``folded_ms`` and ``speedup``.
     """
 
     holds: bool
@@ -225,12 +235,20 @@ class _Run:
         return made, Trial(candidate.point, scores, holds, min(margins))
 
     def _costs(self, made: QuantizeResult | None) -> dict[str, Measured]:
-        """Latency and speedup of the final file, against FP32 in the same run."""
+        """Latency and speedup of the final file, against FP32 in the same run.
+
+        ``folded_ms`` is what FP32 takes once it is folded and respelled, without INT8.
+        """
         cost: Cost | None = self.means.cost
         if cost is None or made is None:
             return {}
-        fp32, int8 = cost([self.file.path, made.model.path])
-        return {LATENCY_MS: Measured(int8, fp32), SPEEDUP: Measured(fp32 / int8, 1.0)}
+        folded = save(self.found.bench.floating(), self.found.folder / FOLDED)
+        fp32, int8, floating = cost([self.file.path, made.model.path, folded])
+        return {
+            LATENCY_MS: Measured(int8, fp32),
+            SPEEDUP: Measured(fp32 / int8, 1.0),
+            FOLDED_MS: Measured(floating, fp32),
+        }
 
     def _report(
         self,
@@ -267,6 +285,7 @@ class _Run:
             "trials": len(self.search.trials),
             "cost_unit": self.found.predictor.costs.unit,
             "fp32_ms": costs[LATENCY_MS].fp32 if costs else None,
+            "folded_ms": costs[FOLDED_MS].value if costs else None,
             "ms": costs[LATENCY_MS].value if costs else None,
             "speedup": costs[SPEEDUP].value if costs else None,
             "curve": curve_rows(self.search, times),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.cfws.splitting import split_weights
+from calibration.graph.hard_swish import drop_floors
 from calibration.job import Job
 from calibration.observing.statistics import Statistics
 from calibration.qdq.insertion import insert
@@ -128,6 +129,12 @@ class Workbench:
     def place(self, floats: Iterable[Unit], graph: ir.Graph | None = None) -> Placement:
         """What the policy quantizes when ``floats`` stay float; over the bench's graph."""
         return self.job.policy.place(graph or self.model.graph, self._variant(floats).floats)
+
+    def floating(self) -> ir.Model:
+        """A copy with nothing quantized, as it would run: folded, and without floors."""
+        copy = self.model.clone()
+        drop_floors(copy.graph)
+        return copy
 
     def quantized(self, floats: Iterable[Unit] = ()) -> ir.Model:
         """A copy with everything quantized but ``floats``."""
