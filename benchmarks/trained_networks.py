@@ -99,7 +99,9 @@ def judge(result: PeerResult, work: Workload) -> Row:
     row["tensorrt"] = tensorrt_verdict(result.output)
     error = load_error(result.output, next(iter(work.samples["heldout"])))
     if error:
-        return row | {"error": f"ONNX Runtime: {error}"}
+        return row | {
+            "error": f"ONNX Runtime: {error}".replace(f"{result.output.parent}{os.sep}", "")
+        }
     return row | {which: score(work, result.output, which) for which in ("validation", "heldout")}
 
 

@@ -8,9 +8,9 @@ crosses a border between the two is converted:
 
 so that two neighbours given back together may cost less than one of them. Where deploy hands in a
 profile, i and f are times of kernels, measured on the model with nothing and with everything
-quantized, and q and d are what the conversions took there. Without one, i and f are shares of the
-measured total, or of nothing but the work, by multiply-adds. Predictions choose what is worth
-measuring; what is reported was measured.
+quantized, and q and d are `REARRANGED` times what the conversions took there. Without one, i and f
+are shares of the measured total, or of nothing but the work, by multiply-adds. Predictions choose
+what is worth measuring; what is reported was measured.
 """
 
 from __future__ import annotations
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 FLOAT_WORK = 4.0
 """What a multiply-add in float costs against one in INT8 where nothing can be measured."""
+
+REARRANGED = 2.0
+"""What a border costs, in conversions.
+
+ONNX Runtime's float convolutions keep tensors in blocks of channels (NCHWc), its integer ones do
+not, so a tensor that crosses is also rearranged, and moved once more. Files that are all float or
+all integer have no such border, so no profile of them shows it.
+"""
 
 _QUANTIZED, _DEQUANTIZED = "/quantized", "/dequantized"  # of calibration.qdq.insertion
 
@@ -109,7 +117,7 @@ def from_profiles(
                 spent[kind][unit.name] += kernel.ms
             else:
                 rest[kind] += kernel.ms
-    into, out_of = rates["QuantizeLinear"].value, rates["DequantizeLinear"].value
+    into, out_of = (REARRANGED * rate.value for rate in rates.values())
     both = sum(rest) / 2  # the same kernels twice
     return CostModel(spent[1], spent[0], into or out_of, out_of or into, both, sizes)
 
