@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from calibration.graph.queries import as_read, multiply_adds, values_by_name
 from calibration.graph.telling import Judged, Telling, telling_values
-from calibration.observing.feeds import checked_feeds, expected_inputs
 from calibration.samples.base import Array, Samples
 from calibration.samples.mapping import map_samples
 from calibration.samples.subset import spread
-from calibration.scales.fidelity import Real, append_sums, overlap, real_of
+from calibration.scales.fidelity import Real, append_sums, overlap
+from calibration.scales.trial import FloatRun
 from calibration.sensitivity.notebook import Notebook
 from calibration.sensitivity.workbench import Atom, Workbench, serialized
 from exporters.errors import UserError
@@ -126,37 +126,22 @@ class _Variants:
 def _shares(
     bench: Workbench, variants: _Variants, samples: Samples, workers: Workers
 ) -> Iterator[float]:
-    told = variants.told
-    feeds = list(_feeds(bench, samples))
+    run = _float_run(bench, samples)
     threads = 0 if workers.backend == "serial" else 1
-    fn = NoiseOf(feeds, list(_real(bench, told, feeds)), told, threads)
+    fn = NoiseOf(run.feeds, run.real, run.told, threads)
     return map_samples(
         fn, variants, workers.backend, jobs=workers.jobs, scheduler=workers.scheduler
     )
 
 
-def _feeds(bench: Workbench, samples: Samples) -> Iterator[dict[str, Array]]:
-    """Some samples, spread over the set."""
+def _float_run(bench: Workbench, samples: Samples) -> FloatRun:
+    """On some samples, spread over the set."""
     work = sum(multiply_adds(item.node) for item in bench.placement.weighted)
     affordable = min(max(int(WORK / work), FEWEST), MOST) if work else MOST
     chosen = spread(samples, affordable)
     if not len(chosen):
         raise UserError("there are no samples to measure on", fix="Name others with --samples")
-    expected = expected_inputs(bench.model.graph, bench.job.file.spec)
-    for _, feed in checked_feeds(chosen, expected):
-        yield feed
-
-
-def _real(
-    bench: Workbench, told: Sequence[Telling], feeds: Sequence[dict[str, Array]]
-) -> Iterator[Real]:
-    """What the float model makes of each feed."""
-    copy = bench.model.clone()
-    values = values_by_name(copy.graph)
-    copy.graph.outputs[:] = [values[one.name] for one in told]
-    session = open_session(serialized(copy))
-    for feed in feeds:
-        yield real_of(told, session.run([one.name for one in told], feed))
+    return FloatRun(bench.job, bench.model, chosen)
 
 
 def summing(model: ir.Model, told: Sequence[Telling]) -> ir.Model:

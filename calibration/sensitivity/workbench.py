@@ -126,9 +126,9 @@ class Workbench:
         count = max(len(self.statistics.sample_names), 1)
         return {n: t.elements // count for n, t in self.statistics.tensors.items()}
 
-    def place(self, floats: Iterable[Unit], graph: ir.Graph | None = None) -> Placement:
+    def place(self, floats: Iterable[Unit]) -> Placement:
         """What the policy quantizes when ``floats`` stay float; over the bench's graph."""
-        return self.job.policy.place(graph or self.model.graph, self._variant(floats).floats)
+        return self.job.policy.place(self.model.graph, self._variant(floats).floats)
 
     def floating(self) -> ir.Model:
         """A copy with nothing quantized, as it would run: folded, and without floors."""
