@@ -23,12 +23,11 @@ so prefix sums make every candidate cost L operations instead of i.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from calibration.scales.prefix_sums import Floats, prefix_sum, x_log, x_log_y
 
 FIRST_CANDIDATE = 128
 _CHUNK = 512
-
-Floats = NDArray[np.float64]
 
 
 def entropy_threshold(counts: Floats, *, levels: int) -> int:
@@ -58,9 +57,9 @@ def entropy_threshold(counts: Floats, *, levels: int) -> int:
 
 def _divergences(counts: Floats, levels: int) -> Floats:
     """D(i) for i = FIRST_CANDIDATE … bins."""
-    masses = _prefix_sum(counts)
-    sizes = _prefix_sum(counts > 0)
-    entropies = _prefix_sum(_x_log(counts))
+    masses = prefix_sum(counts)
+    sizes = prefix_sum(counts > 0)
+    entropies = prefix_sum(x_log(counts))
     total = masses[-1]
     result = np.empty(len(counts) + 1 - FIRST_CANDIDATE)
     for start in range(0, len(result), _CHUNK):
@@ -69,29 +68,15 @@ def _divergences(counts: Floats, levels: int) -> Floats:
         edges = -(-kept[:, None] * np.arange(levels + 1) // levels)
         mass = np.diff(masses[edges], axis=1)
         size = np.diff(sizes[edges], axis=1)
-        group_entropy = _x_log_y(mass, mass / np.maximum(size, 1)).sum(axis=1)
+        group_entropy = x_log_y(mass, mass / np.maximum(size, 1)).sum(axis=1)
         tail = total - masses[kept]
         last = counts[kept - 1]
-        folded = _x_log(last + tail) - _x_log(last)
+        folded = x_log(last + tail) - x_log(last)
         last_group = (kept - 1) * levels // kept
         shared = np.take_along_axis(mass / np.maximum(size, 1), last_group[:, None], 1)[:, 0]
-        cross = group_entropy + _x_log_y(tail, shared)
+        cross = group_entropy + x_log_y(tail, shared)
         with np.errstate(divide="ignore", invalid="ignore"):
             divergence = (entropies[kept] + folded - cross) / total + np.log(masses[kept] / total)
         impossible = ((last == 0) & (tail > 0)) | (masses[kept] == 0)
         result[start : start + len(kept)] = np.where(impossible, np.inf, divergence)
     return result
-
-
-def _prefix_sum(values: NDArray[np.generic]) -> Floats:
-    return np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
-
-
-def _x_log(x: Floats) -> Floats:
-    """``x ln x``, zero at zero."""
-    return _x_log_y(x, x)
-
-
-def _x_log_y(x: Floats, y: Floats) -> Floats:
-    safe = np.where(x > 0, y, 1.0)
-    return np.asarray(x * np.log(np.where(safe > 0, safe, 1.0)))

@@ -12,6 +12,10 @@ clipped tail in the last level, each level's mass shared over its non-empty bins
 of the mass is kept. A reconstruction of the improved KL of CFWS (Yang et al., arXiv 2312.10588),
 whose own search is not public; the constants are measured.
 
+With p_l the mass of P in level l, m_l that mass with the clipped tail, and n_l its non-empty bins,
+the sum is sum of P ln P - sum over levels of p_l ln(m_l / n_l): prefix sums give it for every i in
+as many operations as there are levels.
+
 Never use it for graph inputs: there large values are the signal, take min-max.
 """
 
@@ -22,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.scales.prefix_sums import Floats, prefix_sum, x_log, x_log_y
 from exporters.errors import UserError
 
 BINS = 4096
@@ -60,12 +65,12 @@ def klr_threshold(counts: Counts, maximum: float, levels: int) -> float:
     if not (np.isfinite(maximum) and maximum > 0 and levels > 0):
         raise UserError(f"KL-R needs a positive range and levels, got {maximum} and {levels}")
     smooth = despiked(counts)
-    cumulative = np.concatenate(([0.0], np.cumsum(smooth)))
+    cumulative = prefix_sum(smooth)
     if cumulative[-1] == 0:
         return float(maximum)
     candidates = _candidates(cumulative, levels)
-    divergences = [_divergence(smooth, cumulative, i, levels) for i in candidates]
-    return float(maximum * candidates[int(np.argmin(divergences))] / len(counts))
+    best = int(np.argmin(_divergences(smooth, candidates, levels)))
+    return float(maximum * candidates[best] / len(counts))
 
 
 def despiked(counts: Counts) -> NDArray[np.float64]:
@@ -83,27 +88,26 @@ def despiked(counts: Counts) -> NDArray[np.float64]:
     return np.asarray(np.where(counts > SPIKE_RATIO * usual, usual, counts))
 
 
-def _candidates(cumulative: NDArray[np.float64], levels: int) -> list[int]:
+def _candidates(cumulative: Floats, levels: int) -> NDArray[np.int64]:
     """Numbers of kept bins to try: enough for one bin a level and for the coverage; then all."""
     bins = len(cumulative) - 1
     covered = int(np.searchsorted(cumulative / cumulative[-1], MIN_COVERAGE))
-    return [*range(max(levels, covered), bins, CANDIDATE_STRIDE), bins]
+    return np.array([*range(max(levels, covered), bins, CANDIDATE_STRIDE), bins], np.int64)
 
 
-def _divergence(
-    counts: NDArray[np.float64], cumulative: NDArray[np.float64], kept: int, levels: int
-) -> float:
-    total = cumulative[-1]
-    inside = counts[:kept]
-    clipped = total - cumulative[kept]
-    # round((j + 1/2) * levels / kept), half up, in integers so that every machine agrees
-    twice_centre = 2 * np.arange(kept, dtype=np.int64) + 1
-    level = np.minimum((twice_centre * levels + kept) // (2 * kept), levels)
-    filled = inside > 0
-    mass = np.bincount(level, weights=inside, minlength=levels + 1)
-    mass[levels] += clipped
-    sharers = np.bincount(level, weights=filled, minlength=levels + 1)
-    emitted = (mass / np.maximum(sharers, 1))[level][filled]
-    p = inside[filled]
-    divergence = float(np.sum(p * np.log(p / emitted))) / total
-    return float(divergence + CLIPPED_MASS_WEIGHT * clipped / total)
+def _divergences(counts: Floats, candidates: NDArray[np.int64], levels: int) -> Floats:
+    """D(i) for every candidate."""
+    kept = candidates[:, None]
+    # bin j becomes level round((j + 1/2) * levels / kept), half up, in integers so that every
+    # machine agrees; level l > 0 then starts at bin ceil(((2 l - 1) * kept - levels) / (2 levels))
+    inner = -((levels - (2 * np.arange(1, levels + 1) - 1) * kept) // (2 * levels))
+    edges = np.hstack([np.zeros_like(kept), np.clip(inner, 0, kept), kept])
+    masses, total = prefix_sum(counts), float(counts.sum())
+    inside = np.diff(masses[edges], axis=1)
+    sharers = np.diff(prefix_sum(counts > 0)[edges], axis=1)
+    clipped = masses[-1] - masses[candidates]
+    shared = inside.copy()
+    shared[:, -1] += clipped
+    emitted = x_log_y(np.where(sharers > 0, inside, 0.0), shared / np.maximum(sharers, 1.0))
+    divergence = prefix_sum(x_log(counts))[candidates] - emitted.sum(axis=1)
+    return np.asarray((divergence + CLIPPED_MASS_WEIGHT * clipped) / total)

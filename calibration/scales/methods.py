@@ -20,11 +20,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.observing.histogram import Histogram
+from calibration.observing.histogram import BINS, Histogram
 from calibration.observing.statistics import TensorStatistics
 from calibration.registry import Registry
 from calibration.scales.entropy import entropy_threshold
 from calibration.scales.klr import klr_threshold, levels_of
+from calibration.scales.squared_error import SquaredErrors
 
 SILENT_SCALE = 2.0**-14
 """Of a tensor that was zero on every sample: small (the bias grid is a multiple of it), and a
@@ -153,23 +154,18 @@ class MeanSquaredError:
         full = Range.around_zero(seen.minimum, seen.maximum)
         shrink = np.linspace(1.0, self.smallest, self.candidates)
         if form is IntegerForm.INT8_SYMMETRIC:
-            filled = histogram.magnitudes > 0
-            counts = histogram.magnitudes[filled]
-            centres = np.arange(0.5, len(filled))[filled] * histogram.width
+            errors = SquaredErrors(histogram.magnitudes, histogram.width, 0)
             top = max(-full.low, full.high)
-            errors = [_error(counts, centres, Range(-top * s, top * s), form) for s in shrink]
-            best = top * float(shrink[int(np.argmin(errors))])
-            return _within(seen, -best, best)
-        filled = histogram.counts > 0
-        counts, centres = histogram.counts[filled], histogram.centres[filled]
-        best_range = full
+            best = _best(errors, [Range(-top * s, top * s) for s in shrink], form)
+            return _within(seen, best.low, best.high)
+        errors = SquaredErrors(histogram.counts, histogram.width, BINS)
+        found = full
         sides = [side for side in ("high", "low") if getattr(full, side)]
         for _ in sides:  # twice round where one side's best depends on the other's
             for side in sides:
-                ranges = [_replaced(best_range, side, getattr(full, side) * s) for s in shrink]
-                errors = [_error(counts, centres, r, form) for r in ranges]
-                best_range = ranges[int(np.argmin(errors))]
-        return best_range
+                ranges = [_replaced(found, side, getattr(full, side) * s) for s in shrink]
+                found = _best(errors, ranges, form)
+        return found
 
 
 class Entropy:
@@ -230,25 +226,19 @@ def expected_error(seen: TensorStatistics, scale: Scale) -> float:
     """Sum over all values of the squared error that ``scale`` costs the tensor itself."""
     histogram = _histogram(seen)
     counts = histogram.counts.copy()
-    counts[len(counts) // 2] -= histogram.zeros  # zero is exact with any scale
-    filled = counts > 0
-    error = _squared_error(counts[filled], histogram.centres[filled], scale)
-    return error * seen.elements / max(histogram.total, 1.0)
+    counts[BINS] -= histogram.zeros  # zero is exact with any scale
+    error = _errors(SquaredErrors(counts, histogram.width, BINS), [scale])[0]
+    return float(error) * seen.elements / max(histogram.total, 1.0)
 
 
-def _error(
-    counts: NDArray[np.float64], centres: NDArray[np.float64], bounds: Range, form: IntegerForm
-) -> float:
-    return _squared_error(counts, centres, Scale.of(bounds, form))
+def _best(errors: SquaredErrors, ranges: list[Range], form: IntegerForm) -> Range:
+    return ranges[int(np.argmin(_errors(errors, [Scale.of(r, form) for r in ranges])))]
 
 
-def _squared_error(
-    counts: NDArray[np.float64], centres: NDArray[np.float64], scale: Scale
-) -> float:
-    low, high = (-128, 127) if scale.form is IntegerForm.INT8_SYMMETRIC else (0, 255)
-    integers = np.clip(np.rint(centres / scale.scale) + scale.zero_point, low, high)
-    difference = (integers - scale.zero_point) * scale.scale - centres
-    return float(np.dot(counts, difference * difference))
+def _errors(errors: SquaredErrors, scales: list[Scale]) -> NDArray[np.float64]:
+    limits = np.iinfo(scales[0].form.dtype)
+    steps, zero_points = [s.scale for s in scales], [s.zero_point for s in scales]
+    return errors.of(steps, zero_points, limits.min, limits.max)
 
 
 def _replaced(bounds: Range, side: str, value: float) -> Range:
