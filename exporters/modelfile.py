@@ -245,7 +245,10 @@ class ModelFile:
     @cached_property
     def proto(self) -> onnx.ModelProto:
         """The graph with its weights (external data included)."""
-        return load_proto(self.path)
+        proto = _parsed(self.path)
+        self.data_files = tuple(external_files(proto, self.path))  # said no more once loaded
+        load_external(proto, self.path)
+        return proto
 
     @cached_property
     def data_files(self) -> tuple[Path, ...]:
@@ -286,15 +289,12 @@ class ModelFile:
         return self.spec
 
 
-def load_proto(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; a truncated or foreign one is a UserError, never a protobuf traceback."""
-    proto = _parsed(path)
-    load_external(proto, path)
-    return proto
-
-
 def _parsed(path: Path) -> onnx.ModelProto:
-    """The message in ``path``, without the weights that lie in other files."""
+    """The message in ``path``, without the weights that lie in other files.
+
+    Raises:
+        UserError: truncated or of another format, never a protobuf traceback.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 

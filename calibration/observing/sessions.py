@@ -1,11 +1,13 @@
 """ONNX Runtime sessions that run a model over a calibration set in little memory.
 
-Three defaults serve a model that runs for hours, and cost a calibration two thirds of its memory
-(a ResNet-50 at 256x704 with 76 observed tensors: 1190 instead of 620 MiB, at the same speed):
+Two defaults serve a model that runs for hours, and cost a calibration memory (peak of a tapped
+session over four runs, MiB: a trained FlashOcc miniature / the image branch of M0 / its BEV part):
 
 * weights go through a file, not through two more copies as a message;
-* no memory pattern: it plans one block for all taps at once;
-* no arena: it keeps what its largest moment needed.
+* no memory pattern, which plans one block for all taps at once: 416 / 870 / – with it;
+* the arena stays. Without a pattern it grows as needed and hands out again what was freed:
+  333 / 645 / 460, against 420 / 680 / 550 where every tensor is fresh memory, whose pages the
+  kernel has to clear first: a fifth of the time.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ def lean_options() -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = False
     return options
 
 

@@ -164,6 +164,15 @@ def edgeport(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
+def test_a_command_imports_no_other() -> None:
+    code = (
+        "import sys; from deploy.cli import run; run(['models', '--help']); "
+        "print(sorted(n for n in sys.modules if n.startswith('deploy.commands.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "['deploy.commands.models']"
+
+
 def test_json_is_all_that_stands_on_stdout() -> None:
     with edgeport("models", "--json") as process:
         out, error = process.communicate(timeout=60)

@@ -16,7 +16,7 @@ import pytest
 from onnx import helper
 
 from deploy.cli import run
-from exporters.modelfile import ModelFile, load_proto
+from exporters.modelfile import ModelFile
 from runtimes import get
 from runtimes.passport import passport_path
 
@@ -159,7 +159,7 @@ def test_a_model_that_is_not_there(refused: Refused, mini: Mini) -> None:
 @pytest.fixture
 def unknown_operator(mini: Mini, tmp_path: Path) -> Path:
     """The small FlashOcc with one operator that nobody implements."""
-    model = load_proto(mini.fp32)
+    model = ModelFile(mini.fp32).proto
     node = next(node for node in model.graph.node if node.op_type == "Relu")
     node.op_type, node.domain = "BEVPoolV3", "mmdeploy"
     model.opset_import.append(helper.make_opsetid("mmdeploy", 1))

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from exporters import modelfile
 from exporters.errors import UserError
 from exporters.external import data_path, payload_bytes
 from exporters.modelfile import ModelFile, save_model
@@ -93,6 +94,22 @@ def test_the_hash_and_the_size_are_of_all_files(path: Path) -> None:
     data[0] ^= 1
     (path.parent / "weights.bin").write_bytes(bytes(data))
     assert ModelFile(path).sha256 != sha256
+
+
+def test_one_reading_serves_the_graph_and_the_hash(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, read, parsed = ModelFile(path).sha256, [], modelfile._parsed
+
+    def counted(file: Path) -> onnx.ModelProto:
+        read.append(file)
+        return parsed(file)
+
+    monkeypatch.setattr(modelfile, "_parsed", counted)
+    file = ModelFile(path)
+    assert tensors_of(file.proto)
+    assert file.sha256 == alone
+    assert read == [path]
 
 
 def test_a_file_without_data_files_has_its_own_hash(tmp_path: Path) -> None:

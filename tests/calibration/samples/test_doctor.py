@@ -280,6 +280,12 @@ def test_samples_that_nothing_overrides(sample: Any, code: str, words: str) -> N
 # ------------------------------------------------------------------------- what is no finding
 
 
+def test_a_picture_with_one_bright_pixel_is_a_picture() -> None:
+    dark = np.zeros((2, *SIZE, 3), np.uint8)
+    dark[:, 3, 5] = 255
+    checked({"images": dark}, "s", RGB)
+
+
 def test_two_halves_of_one_set_do_not_drift() -> None:
     for seed in range(5):
         codes = {f.code for f in diagnosis(
