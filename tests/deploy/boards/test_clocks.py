@@ -233,7 +233,7 @@ def test_energy_and_conditions_of_a_job(board: Board, case: BoardCase, tmp_path:
     from deploy.boards.benching import timings_of
 
     root = fakesys.orin_nano(tmp_path / "sys")
-    energy = EnergyPlan(seconds=2.0, idle_s=2.0)
+    energy = EnergyPlan(seconds=4.0, idle_s=4.0)
     job = Job([case, case], FEEDS, PLAN, energy=energy, root=str(root))
     bench = timings_of("nano", run(board, job, sys.executable), job)
     report = bench.energy
