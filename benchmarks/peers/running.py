@@ -145,8 +145,10 @@ def _alone(model: Path, scratch: Path) -> Path:
 
 def _run(command: list[str], limits: Limits | None, scratch: Path, **variables: str) -> Supervised:
     """Two threads, no telemetry, and nothing written or read beside the scratch folder."""
+    # what is installed has bytecode; a tree that is run as it stands may write its own
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment = {
-        **os.environ,
+        **inherited,
         "OMP_NUM_THREADS": str(THREADS),
         "CI": "1",  # openvino-telemetry and others ask this before they send anything
         "OLIVE_DISABLE_TELEMETRY": "1",
