@@ -26,7 +26,7 @@ from calibration.observing.taps import MAXIMUM, MINIMUM, PART, SIZE, Tap, tap
 from calibration.samples.base import Array, Samples
 from calibration.samples.findings import check_overrides
 from calibration.samples.rolling import rolled
-from exporters.errors import UserError
+from exporters.errors import MissingRequirementError, UserError
 from exporters.modelfile import ModelFile
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def _session(model: ir.Model, path: Path) -> Any:
     """Open the tapped ``model``; ``path`` is the file that an error names."""
     try:
         return open_session(model)
+    except MissingRequirementError:  # no room for it: that says nothing about the model
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise UserError(
             f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}",

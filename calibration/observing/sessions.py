@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporters.errors import MissingRequirementError
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -34,7 +36,11 @@ def lean_options() -> Any:
 
 
 def open_session(model: ir.Model, options: Any | None = None) -> Any:
-    """An ``onnxruntime.InferenceSession`` of ``model`` on the CPU, ``lean_options`` by default."""
+    """An ``onnxruntime.InferenceSession`` of ``model`` on the CPU, ``lean_options`` by default.
+
+    Raises:
+        MissingRequirementError: the temporary folder has no room for the weights.
+    """
     import onnx_ir as ir
     import onnxruntime as ort
 
@@ -44,8 +50,21 @@ def open_session(model: ir.Model, options: Any | None = None) -> Any:
         return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        ir.save(model, path, external_data="weights")
+        _save(model, path)
         return ort.InferenceSession(str(path), options, providers)
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    import onnx_ir as ir
+
+    try:
+        ir.save(model, path, external_data="weights")
+    except OSError as error:
+        raise MissingRequirementError(
+            f"cannot write {_weight_bytes(model) >> 20} MiB of weights below "
+            f"{tempfile.gettempdir()}: {error.strerror or error}",
+            fix="Free the space, or set TMPDIR to a folder that has it",
+        ) from error
 
 
 def _weight_bytes(model: ir.Model) -> int:

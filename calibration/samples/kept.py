@@ -36,6 +36,7 @@ class KeptArrays:
         self._bytes += sum(value.nbytes for value in arrays.values())
         if self._bytes > KEPT_BYTES:
             return
+        file = None
         try:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="edgeport-samples-"))
@@ -44,5 +45,7 @@ class KeptArrays:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types its keywords as bool
         except OSError:  # no room: then it is made again
             self._bytes = KEPT_BYTES
+            if file is not None:
+                file.unlink(missing_ok=True)
             return
         self._files[index] = file
