@@ -82,9 +82,10 @@ def test_four_bits_on_digits() -> None:
     assert trained.fusion_difference < 1e-4
     assert trained.top1("naive per tensor", None, 4) < 50
     assert trained.top1("CFWS tensor/tensor", None, 4) > 95
-    # over the benchmark's seeds: 96.0 to 97.1; another machine trains another network
-    assert trained.top1("CFWS tensor/tensor", "kl-r", 4) > 92
-    assert trained.top1("naive per tensor", "kl-r", 4) < 50
+    # another processor trains another network: KL-R for all tensors had 90.7 to 97.1 over eleven
+    assert trained.top1("CFWS tensor/tensor", "chosen", 4) > 94
+    assert trained.top1("CFWS tensor/tensor", "kl-r", 4) > 85
+    assert trained.top1("naive per tensor", "chosen", 4) < 50
     # the constant background: entropy calibration fails even with 8 bits, KL-R does not
     assert trained.top1("CFWS channel/channel", "entropy (TensorRT)", 8) < 80
     assert trained.top1("CFWS channel/channel", "kl-r", 8) > fp32 - 0.6

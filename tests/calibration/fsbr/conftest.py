@@ -29,7 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 1500 words: random networks care for no order."""
-    random, words = np.random.default_rng(0), sorted(set(sample_text().split()))
     path = tmp_path_factory.mktemp("text") / "prose.txt"
-    path.write_text(" ".join(random.choice(words, 1500)), encoding="utf-8")
+    path.write_text(random_words(np.random.default_rng(0), 1500), encoding="utf-8")
     return path
+
+
+def random_words(random: np.random.Generator, count: int) -> str:
+    """Words of the sample text in no order."""
+    return " ".join(random.choice(sorted(set(sample_text().split())), count))
