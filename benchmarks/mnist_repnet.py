@@ -25,6 +25,7 @@ import gzip
 import importlib.util
 import io
 import json
+import statistics
 import time
 import warnings
 from collections.abc import Mapping
@@ -327,12 +328,18 @@ def measure(trained: Trained) -> dict[str, Any]:
 
 
 def show(title: str, tables: list[Mapping[str, Mapping[str, float]]]) -> None:
-    """Every cell with one number a seed."""
+    """Median and extremes over the seeds."""
     columns = list(next(iter(tables[0].values())))
     print(f"\n{title:<42}" + "".join(f"{column:>24}" for column in columns))
     for name, row in tables[0].items():
-        cells = ["/".join(f"{table[name][c]:.2f}" for table in tables) for c in row]
-        print(f"{name:<42}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+        print(
+            f"{name:<42}" + "".join(f"{spread([t[name][c] for t in tables]):>24}" for c in row),
+            flush=True,
+        )
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f} [{min(values):.1f}, {max(values):.1f}]"
 
 
 def main() -> None:
@@ -343,7 +350,7 @@ def main() -> None:
     started = time.perf_counter()
     by_seed = {seed: measure(Trained(seed)) for seed in arguments.seeds}
     runs = list(by_seed.values())
-    print("FP32", "/".join(f"{run['fp32']:.2f}" for run in runs), "% top-1, one number a seed")
+    print("FP32", spread([run["fp32"] for run in runs]), "% top-1: median and extremes over seeds")
     for title in ("weights only", "activations only", "W8A8", "W6A6", "W4A4"):
         show(title, [run[title] for run in runs])
     machine = environment(threads=1)
