@@ -16,7 +16,8 @@ recogniser 0.95 of the lines at 1.1 times; layout box F1 0.97 at 1.4 times. *flo
 of the gain if nothing is quantized: the canonical form, affine blocks folded and HardSwish spelled
 in two nodes. INT8 has to be faster than that to be worth anything.
 
-Files are kept in ``--work``; rows go to ``benchmarks/results/trained_networks.json`` one by one.
+Files are kept in ``--work``; rows go one by one, below the processor's name, to
+``benchmarks/results/trained_networks.json``.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def rows_of(work: Workload, folder: Path) -> dict[str, Callable[[Path], PeerResu
     ]
     fast = ("--policy", "onnxruntime", "--scales", "auto")
     rows = {"edgeport": ours("edgeport", *fast)}
+    rows["edgeport equalize"] = ours("edgeport equalize", *fast, "--equalize")
     for least in BUDGETS:
         name = f"edgeport >= {least}"
         rows[name] = ours(name, *fast, "--budget", f"metric>={least}", *searching)
@@ -188,7 +190,8 @@ def measure(name: str, arguments: argparse.Namespace, results: dict[str, Any]) -
     work = load_workload(name, arguments.work)
     folder = arguments.work / f"{name}.files"
     folder.mkdir(exist_ok=True)
-    found = results["workloads"].setdefault(name, {"title": work.recipe.title, "rows": {}})
+    processor = results.setdefault(environment(THREADS)["cpu"], {})
+    found = processor.setdefault(name, {"title": work.recipe.title, "rows": {}})
     found["samples"] = {which: samples.sha256 for which, samples in work.samples.items()}
     rows = found["rows"]
     for label, quantizer in rows_of(work, folder).items():
@@ -238,10 +241,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"workloads": {}}
-    if arguments.output.exists():
-        results = json.loads(arguments.output.read_text())
-    results["environment"] = environment(THREADS)
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for name in arguments.workloads or WORKLOADS:
         measure(name, arguments, results)
 
