@@ -3,6 +3,7 @@
     python -m benchmarks.flashocc_peers                          # everything: about an hour
     python -m benchmarks.flashocc_peers --parts bev --tools ort:minmax edgeport
     python -m benchmarks.flashocc_peers --parts bev --tools none --time   # speeds of all files
+    python -m benchmarks.flashocc_peers --calibrations 5   # what a pass takes, five times in turns
 
 `benchmarks.flashocc_parts` makes the networks and the samples; `benchmarks.peers` runs every other
 tool in its own environment. All get the same FP32 file and the same samples. Rows are added to the
@@ -12,7 +13,8 @@ Loss: signal-to-noise ratio of every output over the held-out samples, in dB, th
 Runtime, and the share of equal arg-maxima (voxels, depth bins). Time and memory: of the whole
 process, imports included. Speed: FP32's latency over the file's, paired in interleaved rounds.
 
-Results go to ``benchmarks/results/flashocc_peers.json``.
+Results go to ``benchmarks/results/flashocc_peers.json``; what calibrations took in turns stands
+there below the processor's name.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import datetime
 import json
 import os
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -47,6 +50,8 @@ OURS = {
     "edgeport:kl-r": ("--scales", "kl-r", *PLAIN),
 }
 """The plain rows take one pass over the samples, as ONNX Runtime's do; others run some twice."""
+
+ONE_PASS = ("ort:minmax", "edgeport:minmax", "edgeport:kl-r", "edgeport:mse")
 
 OURS_TENSORRT = {"edgeport:tensorrt": ()}
 PEERS = (
@@ -157,10 +162,28 @@ def timed(part: Part, folder: Path, rows: dict[str, Any], runs: int) -> None:
         rows[tool] |= {key: told[tool][key] for key in ("speed", "error") if key in told[tool]}
 
 
+def calibrations(part: Part, folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds and peak memory of minmax and of our single passes, all in turns."""
+    took: dict[str, Any] = {tool: {"wall_s": [], "peak_rss_gib": []} for tool in ONE_PASS}
+    for _ in range(rounds):
+        for tool, rows in took.items():
+            row = quantized(part, tool, folder).to_json()
+            for key, values in rows.items():
+                values.append(row[key])
+    base = took[ONE_PASS[0]]
+    for tool, rows in took.items():
+        times = [a / b for a, b in zip(rows["wall_s"], base["wall_s"], strict=True)]
+        memory = max(rows["peak_rss_gib"]) / max(base["peak_rss_gib"])
+        rows["times_minmax"] = {"wall": round(median(times), 2), "peak": round(memory, 2)}
+        print(part.name, tool, rows["times_minmax"], rows["wall_s"], flush=True)
+    return took
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=NAMES)
     parser.add_argument("--tools", nargs="+", default=TOOLS, help=f"of {', '.join(TOOLS)}; none")
+    parser.add_argument("--calibrations", type=int, metavar="N", help="take turns N times, no more")
     parser.add_argument("--time", action="store_true", help="measure the speed of all files")
     parser.add_argument("--runs", type=int, default=20, help="rounds of timing")
     parser.add_argument("--samples", type=int, default=8, help="calibration and held-out samples")
@@ -175,7 +198,14 @@ def main() -> None:
     for part in make_parts(arguments.work / "parts", samples=arguments.samples):
         if part.name not in arguments.parts:
             continue
+        if arguments.calibrations:
+            mine = results.setdefault("calibrations", {}).setdefault(environment()["cpu"], {})
+            mine["machine"], mine["date"] = environment(), datetime.date.today().isoformat()
+            mine[part.name] = calibrations(part, arguments.work, arguments.calibrations)
+            _save(results, arguments.output)
+            continue
         rows = results["parts"].setdefault(part.name, {})
+        results["machine"] = environment()
         tools = [tool for tool in arguments.tools if tool != "none"]
         judge = Judge(part) if tools else None
         for tool in tools:
@@ -191,7 +221,6 @@ def main() -> None:
 
 def _save(results: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    results["machine"] = environment()
     path.write_text(json.dumps(results, indent=2) + "\n")
 
 

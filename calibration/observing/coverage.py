@@ -37,25 +37,24 @@ def widening(ranges: NDArray[np.float32]) -> tuple[float, float]:
         The mean, and the 95th percentile.
     """
     lows, highs = ranges.astype(np.float64).T
-    found = []
-    for drawn, left_out in _draws(len(ranges)):
-        low, high = lows[drawn].min(), highs[drawn].max()
-        beyond = np.maximum(low - lows[left_out], 0) + np.maximum(highs[left_out] - high, 0)
-        if high > low:
-            found.append(beyond / (high - low))
-        elif beyond.any():
-            found.append(np.where(beyond > 0, 1.0, 0.0))
-    shares = np.concatenate(found) if found else np.zeros(1)
-    return (float(shares.mean()), float(np.quantile(shares, 0.95))) if shares.size else (0.0, 0.0)
+    held = _draws(len(ranges))
+    low = np.where(held, lows, np.inf).min(axis=1, keepdims=True)
+    high = np.where(held, highs, -np.inf).max(axis=1, keepdims=True)
+    beyond = np.maximum(low - lows, 0) + np.maximum(highs - high, 0)  # 0 for what a draw holds
+    wide = high > low
+    shares = np.where(wide, beyond / np.where(wide, high - low, 1.0), beyond > 0)
+    told = ~held & (wide | beyond.any(axis=1, keepdims=True))
+    found = shares[told]
+    return (float(found.mean()), float(np.quantile(found, 0.95))) if found.size else (0.0, 0.0)
 
 
 @lru_cache(maxsize=1)
-def _draws(samples: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Which samples a draw holds and which it leaves out, the same for every tensor."""
-    random = np.random.default_rng(0)
-    drawn = [np.unique(random.integers(0, samples, samples)) for _ in range(_DRAWS)]
-    everything = np.arange(samples)
-    return [(held, np.setdiff1d(everything, held)) for held in drawn]
+def _draws(samples: int) -> NDArray[np.bool_]:
+    """Which samples each draw holds, the same for every tensor: ``[draws, samples]``."""
+    drawn = np.random.default_rng(0).integers(0, samples, (_DRAWS, samples))
+    held = np.zeros(drawn.shape, np.bool_)
+    np.put_along_axis(held, drawn, True, axis=1)
+    return held
 
 
 def coverage_findings(statistics: Statistics, tensors: Iterable[str]) -> list[Finding]:

@@ -283,7 +283,6 @@ def command(
     ONNX Runtime's int8 kernels saturate on x86 CPUs without VNNI.
     """
     from calibration import QuantizeOptions
-    from deploy.budgeting import SearchOptions
 
     options = QuantizeOptions(
         policy=policy,
@@ -305,6 +304,8 @@ def command(
     if budget is None and validate is None:
         run.plainly(evaluation)
         return
+    from deploy.budgeting import SearchOptions  # a fifth of a second that others do not need
+
     search = SearchOptions(
         metric=metric,
         cost=cost,  # type: ignore[arg-type]  # checked there

@@ -10,6 +10,7 @@ Everything is measured on a regular grid of at most 128 by 128 pixels: an M0 sam
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +168,7 @@ class ImageFeatures:
                 ],
                 np.float32,
             ),
-            color=np.ptp(grid, axis=-1).max(axis=(1, 2)),
+            color=_color(grid),
             thumbnail=_thumbnail(grid),
         )
 
@@ -175,6 +176,14 @@ class ImageFeatures:
 def _extreme(value: Array, reduce: Any) -> Floats:
     extremes: Floats = reduce(value, axis=(1, 2, 3)).astype(np.float32)
     return extremes
+
+
+def _color(grid: Floats) -> Floats:
+    """By whole channels: numpy walks an axis of three, the last one, 25 times as slowly."""
+    channels = [grid[..., channel] for channel in range(grid.shape[-1])]
+    difference = functools.reduce(np.maximum, channels) - functools.reduce(np.minimum, channels)
+    largest: Floats = difference.max(axis=(1, 2))
+    return largest
 
 
 def _steps(pixels: Array) -> tuple[int, int]:
