@@ -249,14 +249,13 @@ def command(
 ) -> None:
     """Quantize a model file to INT8, with ranges from a calibration set.
 
-    One pass over the samples; memory does not grow with their number. Weights become int8 with
-    one scale an output channel, activations int8 (tensorrt) or uint8 (onnxruntime), as Q/DQ pairs
-    that the runtime fuses. What stays in float is listed with the reason.
+    Memory does not grow with the number of samples. Weights become int8 with one scale an output
+    channel, activations int8 (tensorrt) or uint8 (onnxruntime), as Q/DQ pairs that the runtime
+    fuses. What stays in float is listed with the reason.
 
-    --scales auto takes, for every tensor, the range whose rounding the layers that read it feel
-    least; --split auto writes a convolution as a coarse 1x1 and a fine one (CFWS) where that gains
-    3 dB at its output, as in networks with re-parameterised branches. Both are measured on a few
-    of the samples. Examples:
+    --scales auto takes the ranges that keep the outputs nearest to the float ones; --split auto
+    writes a convolution as a coarse 1x1 and a fine one (CFWS) where that gains 3 dB at its output,
+    as in networks with re-parameterised branches. Examples:
 
         edgeport quantize m0.onnx --samples calibration-set -o m0.int8.onnx
 
@@ -304,7 +303,7 @@ def command(
     if budget is None and validate is None:
         run.plainly(evaluation)
         return
-    from deploy.budgeting import SearchOptions  # a fifth of a second that others do not need
+    from deploy.budgeting import SearchOptions  # a tenth of a second that nobody else waits for
 
     search = SearchOptions(
         metric=metric,
